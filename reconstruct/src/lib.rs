@@ -1,0 +1,5 @@
+//! From packets to streams: what crossed the wire, put back together and found again.
+//!
+//! The pure modules take bytes and `now` and give events; the acting ones (index, indexer, footage, export) are thin.
+
+pub mod span;

@@ -1,0 +1,62 @@
+//! Where bytes lie: ranges of captured packets.
+//!
+//! Everything above the transport layer is a list of pieces of packets: a UDP datagram is one piece, a fragmented one or an
+//! RTP packet carried over TCP is several. Nothing here copies bytes; a location is 24 bytes, a piece 32.
+
+use capture::ShardId;
+use serde::{Deserialize, Serialize};
+
+/// The place of one byte: in a packet's record of a shard.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct Location {
+    /// The shard that holds the packet.
+    pub shard: ShardId,
+    /// Offset of the packet's record header in the shard.
+    pub record: u64,
+    /// Number of the packet in its flow within this shard.
+    pub entry: u32,
+    /// Offset in the record's data (after the record header).
+    pub offset: u32,
+}
+
+impl Location {
+    /// `bytes` further on in the same record.
+    #[must_use]
+    pub const fn plus(self, bytes: u32) -> Self {
+        Self { offset: self.offset.saturating_add(bytes), ..self }
+    }
+
+    /// The `len` bytes that begin here.
+    pub const fn piece(self, len: u32) -> Piece {
+        Piece { shard: self.shard, record: self.record, entry: self.entry, offset: self.offset, len }
+    }
+}
+
+/// A range of one captured packet's bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct Piece {
+    /// The shard that holds the packet.
+    pub shard: ShardId,
+    /// Offset of the packet's record header in the shard.
+    pub record: u64,
+    /// Number of the packet in its flow within this shard.
+    pub entry: u32,
+    /// Offset in the record's data (after the record header).
+    pub offset: u32,
+    /// Length in bytes.
+    pub len: u32,
+}
+
+impl Piece {
+    /// Where the piece begins.
+    pub const fn at(&self) -> Location {
+        Location { shard: self.shard, record: self.record, entry: self.entry, offset: self.offset }
+    }
+
+    /// Whether `other` begins in the same record where this piece ends.
+    pub fn continues_in(&self, other: &Piece) -> bool {
+        self.shard == other.shard
+            && self.record == other.record
+            && u64::from(self.offset) + u64::from(self.len) == u64::from(other.offset)
+    }
+}
