@@ -1,1 +1,53 @@
-fn main(){}
+//! The program `tapdeck`: command line, configuration, wiring. What it wires lives in the crates
+//! `capture ← reconstruct ← replay ← failover`.
+//!
+//! Standard output carries results, standard error everything else. The exit status is 0 when done, 1 when it failed,
+//! 2 when the command line was wrong.
+
+mod cli;
+mod commands;
+mod config;
+mod console;
+mod doctor;
+mod failure;
+mod listing;
+mod options;
+mod size;
+mod times;
+
+use clap::Parser;
+use cli::{Cli, Command};
+use config::Config;
+use console::{Console, Verbosity};
+use failure::Outcome;
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    let verbosity = match (cli.global.quiet, cli.global.verbose) {
+        (true, _) => Verbosity::Quiet,
+        (false, 0) => Verbosity::Normal,
+        (false, 1) => Verbosity::Verbose,
+        (false, _) => Verbosity::Debug,
+    };
+    let console = Console::new(verbosity);
+    console.install_logging();
+    match run(cli, &console) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => {
+            if !failure.is_silent() {
+                console.line(&format!("tapdeck: {failure}"));
+            }
+            ExitCode::from(failure.status())
+        }
+    }
+}
+
+fn run(cli: Cli, console: &Console) -> Outcome {
+    let config = || Config::load(cli.global.config.as_deref());
+    match cli.command {
+        Command::Doctor(command) => command.run(&config()?, console),
+        Command::Completions(command) => command.run(),
+        Command::Man(command) => command.run(),
+    }
+}

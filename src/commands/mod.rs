@@ -1,0 +1,5 @@
+//! One file a command: its flags, what it does with them, how it prints.
+
+pub mod completions;
+pub mod doctor;
+pub mod man;

@@ -1,0 +1,120 @@
+//! Checks of one interface: is it there, may we listen, do its offloads alter packets, is the mirror one-way.
+
+use super::Finding;
+use super::ffi::{Offload, offload};
+use std::fs;
+use std::io;
+use std::path::PathBuf;
+
+/// The names of the interfaces of this machine, in order.
+pub fn existing() -> Vec<String> {
+    let entries = fs::read_dir("/sys/class/net").into_iter().flatten().flatten();
+    let mut names: Vec<String> = entries
+        .filter(|entry| entry.path().is_dir())
+        .filter_map(|entry| entry.file_name().into_string().ok())
+        .collect();
+    names.sort();
+    names
+}
+
+/// What the given interfaces can bring together, in bytes a second, as far as their drivers say.
+pub fn wire_speed_bytes(interfaces: &[String]) -> Option<u64> {
+    let mbits: u64 = interfaces.iter().filter_map(|name| attribute(name, "speed")?.parse::<u64>().ok()).sum();
+    (mbits > 0).then_some(mbits * 1_000_000 / 8)
+}
+
+fn attribute(interface: &str, name: &str) -> Option<String> {
+    let path: PathBuf = ["/sys/class/net", interface, name].iter().collect();
+    Some(fs::read_to_string(path).ok()?.trim().to_owned())
+}
+
+pub(super) fn examine(name: &str) -> Vec<Finding> {
+    let subject = Some(name);
+    if !existing().iter().any(|known| known == name) {
+        let there = existing().join(", ");
+        return vec![
+            Finding::bad("interface", subject, "there is no such interface")
+                .remedy(format!("use one of {there}; `ip link` shows them")),
+        ];
+    }
+    let mut findings = vec![link_state(name)];
+    // The counter is read before and after the tap is open, so that what opening causes is seen as well.
+    let sent_before = sent(name);
+    findings.push(permission(name));
+    findings.extend([Offload::Gro, Offload::Lro].map(|which| offload_finding(name, which)));
+    findings.push(one_way(name, sent_before));
+    findings
+}
+
+fn link_state(name: &str) -> Finding {
+    let flags = attribute(name, "flags").and_then(|f| u32::from_str_radix(f.trim_start_matches("0x"), 16).ok());
+    let is_up = flags.is_some_and(|flags| flags & 1 != 0);
+    let has_carrier = attribute(name, "carrier").as_deref() == Some("1");
+    let mtu = attribute(name, "mtu").unwrap_or_default();
+    match (is_up, has_carrier) {
+        (true, true) => Finding::good("interface", Some(name), format!("up, with a link, MTU {mtu}")),
+        (true, false) => Finding::warning("interface", Some(name), "up, but without a link")
+            .remedy("check the cable and the switch's mirror port"),
+        (false, _) => Finding::bad("interface", Some(name), "down").remedy(format!("ip link set {name} up")),
+    }
+}
+
+fn permission(name: &str) -> Finding {
+    let opened = pcap::Capture::from_device(name)
+        .and_then(|tap| tap.promisc(true).snaplen(96).timeout(10).precision(pcap::Precision::Nano).open());
+    match opened {
+        Ok(_) => Finding::good("permission", Some(name), "may listen, promiscuous, nanosecond times"),
+        Err(error) => Finding::bad("permission", Some(name), format!("may not listen: {error}")).remedy(
+            "sudo setcap cap_net_raw+ep \"$(command -v tapdeck)\"; a service gets AmbientCapabilities=CAP_NET_RAW",
+        ),
+    }
+}
+
+fn offload_finding(name: &str, which: Offload) -> Finding {
+    let (check, flag) = match which {
+        Offload::Gro => ("GRO", "gro"),
+        Offload::Lro => ("LRO", "lro"),
+    };
+    match offload(name, which) {
+        Ok(false) => Finding::good(check, Some(name), "off"),
+        Ok(true) => Finding::warning(check, Some(name), "on: packets are merged before they are recorded, not as they were on the wire")
+            .remedy(format!("ethtool -K {name} {flag} off")),
+        Err(error) if error.kind() == io::ErrorKind::Unsupported || error.raw_os_error() == Some(libc::EOPNOTSUPP) => {
+            Finding::good(check, Some(name), "the driver has none")
+        }
+        Err(error) => Finding::warning(check, Some(name), format!("unknown: {error}"))
+            .remedy(format!("ethtool -k {name} shows it")),
+    }
+}
+
+fn sent(name: &str) -> Option<u64> {
+    attribute(name, "statistics/tx_packets")?.parse().ok()
+}
+
+fn one_way(name: &str, sent_before: Option<u64>) -> Finding {
+    let addresses: Vec<String> = pcap::Device::list()
+        .unwrap_or_default()
+        .into_iter()
+        .filter(|device| device.name == name)
+        .flat_map(|device| device.addresses)
+        .map(|address| address.addr.to_string())
+        .collect();
+    let quiet = format!(
+        "ip addr flush dev {name}; sysctl -w net.ipv6.conf.{name}.disable_ipv6=1; or refuse all of it: \
+         nft 'add table netdev tapdeck; add chain netdev tapdeck out {{ type filter hook egress device {name} priority 0; policy drop; }}'"
+    );
+    if !addresses.is_empty() {
+        let seen = format!("has addresses ({}): the kernel answers on the mirror port", addresses.join(", "));
+        return Finding::warning("one-way", Some(name), seen).remedy(quiet);
+    }
+    match (sent_before, sent(name)) {
+        (Some(0), Some(0)) => Finding::good("one-way", Some(name), "no address, nothing was ever sent"),
+        (Some(before), Some(after)) if after > before => {
+            Finding::warning("one-way", Some(name), format!("sent {} packets just now", after - before)).remedy(quiet)
+        }
+        (_, Some(after)) => {
+            Finding::good("one-way", Some(name), format!("no address; {after} packets sent since it exists, none now"))
+        }
+        _ => Finding::warning("one-way", Some(name), "the interface does not say what it sent").remedy(quiet),
+    }
+}
