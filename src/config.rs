@@ -69,7 +69,8 @@ mod tests {
 
     #[test]
     fn options_read_like_the_flags() {
-        let config = parse("store = \"/s\"\n[record]\ninterface = [\"eth1\"]\nkeep-bytes = \"2TiB\"\n").unwrap();
+        let config =
+            parse("store = \"/s\"\n[record]\ninterface = [\"eth1\"]\nkeep-bytes = \"2TiB\"\n").unwrap();
         assert_eq!(config.record.keep_bytes, Some(ByteSize(2 << 40)));
     }
 
@@ -92,7 +93,9 @@ mod tests {
         let command = crate::cli::Cli::command();
         let record = command.get_subcommands().find(|c| c.get_name() == "record").unwrap();
         let flags: Vec<&str> = record.get_arguments().filter_map(|a| a.get_long()).collect();
-        let shared = |flag: &&str| !["store", "config", "verbose", "quiet", "help", "version", "status-every"].contains(flag);
+        let shared = |flag: &&str| {
+            !["store", "config", "verbose", "quiet", "help", "version", "status-every"].contains(flag)
+        };
         for flag in flags.into_iter().filter(|flag| shared(flag)) {
             // A value of a wrong type proves that the key is known.
             let text = toml::from_str::<RecordOptions>(&format!("{flag} = {{}}")).unwrap_err().to_string();

@@ -91,8 +91,10 @@ impl Console {
 
     /// A bar over a known number of steps.
     pub fn count_bar(&self, total: u64, what: &str) -> ProgressBar {
-        let style = ProgressStyle::with_template("{prefix:24!} {wide_bar:.cyan/dim} {pos:>8} of {len:8} {eta:>4} left")
-            .expect("the template is a constant that was tried");
+        let style = ProgressStyle::with_template(
+            "{prefix:24!} {wide_bar:.cyan/dim} {pos:>8} of {len:8} {eta:>4} left",
+        )
+        .expect("the template is a constant that was tried");
         self.multi.add(ProgressBar::new(total)).with_style(style).with_prefix(what.to_owned())
     }
 

@@ -11,7 +11,9 @@ use thiserror::Error;
 #[derive(Debug, Error, PartialEq, Eq)]
 pub enum TimeError {
     /// Neither RFC 3339 nor relative.
-    #[error("`{0}` is not a time: give RFC 3339 with its zone (2026-11-21T14:30:00Z, 2026-11-21T15:30:00+01:00) or relative to now (-10m, -1h30m, now)")]
+    #[error(
+        "`{0}` is not a time: give RFC 3339 with its zone (2026-11-21T14:30:00Z, 2026-11-21T15:30:00+01:00) or relative to now (-10m, -1h30m, now)"
+    )]
     Unreadable(String),
     /// A form that names no instant at all, such as 31 February.
     #[error("`{text}` is not a possible time: {why}")]
@@ -53,7 +55,8 @@ pub fn parse(text: &str, now: CaptureTime) -> Result<CaptureTime, TimeError> {
         && trimmed.as_bytes()[4] == b'-'
         && trimmed.as_bytes()[..4].iter().all(u8::is_ascii_digit);
     let timestamp: jiff::Timestamp = trimmed.parse().map_err(|error: jiff::Error| {
-        let has_zone = trimmed.ends_with(['Z', 'z']) || trimmed.get(10..).is_some_and(|t| t.contains(['+', '-']));
+        let has_zone =
+            trimmed.ends_with(['Z', 'z']) || trimmed.get(10..).is_some_and(|t| t.contains(['+', '-']));
         match looks_like_a_date && has_zone {
             true => TimeError::Impossible { text: text.to_owned(), why: error.to_string() },
             false => TimeError::Unreadable(text.to_owned()),
@@ -161,7 +164,9 @@ mod tests {
         for text in ["", "-", "yesterday", "10m", "-10", "-10x", "2026-11-21", "2026-11-21T14:00:00"] {
             assert!(matches!(parse(text, NOON), Err(TimeError::Unreadable(_))), "{text}");
         }
-        for text in ["2026-02-31T00:00:00Z", "2026-13-01T00:00:00Z", "2026-01-01T25:00:00Z", "9000-01-01T00:00:00Z"] {
+        for text in
+            ["2026-02-31T00:00:00Z", "2026-13-01T00:00:00Z", "2026-01-01T25:00:00Z", "9000-01-01T00:00:00Z"]
+        {
             assert!(matches!(parse(text, NOON), Err(TimeError::Impossible { .. })), "{text}");
         }
     }

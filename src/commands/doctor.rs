@@ -15,8 +15,10 @@ use std::path::PathBuf;
 #[derive(Args, Debug)]
 #[command(after_help = "\
 Examples:
-  tapdeck doctor                                  the machine, the clock
-  tapdeck doctor -i eth1 --store /var/lib/tapdeck  and the interface, and the disk (writes 256 MiB, removes it)
+  tapdeck doctor                                    the machine and its clock
+  tapdeck doctor -i eth1 --store /var/lib/tapdeck   and the interface, and the disk
+
+With --store it writes 256 MiB there to see how fast the disk is, and removes them.
 
 Exit status: 0 when recording will work, 1 when something is in the way.")]
 pub struct Doctor {
@@ -34,16 +36,22 @@ pub struct Doctor {
 impl Doctor {
     /// Runs all checks and prints what they found.
     pub fn run(self, config: &Config, console: &Console) -> Outcome {
-        let interfaces = if self.interface.is_empty() { config.record.interface.clone() } else { self.interface };
+        let interfaces =
+            if self.interface.is_empty() { config.record.interface.clone() } else { self.interface };
         let store = self.store.or_else(|| config.store.clone());
         let findings = doctor::examine(&interfaces, store.as_deref());
         let fit = findings.iter().all(|finding| finding.verdict < Verdict::Bad);
         match self.json.json {
             true => listing::print_json(&json!({ "fit": fit, "findings": findings }))?,
-            false => listing::print_lines(findings.iter().flat_map(|finding| lines(finding, std::io::stdout().is_terminal())))?,
+            false => listing::print_lines(
+                findings.iter().flat_map(|finding| lines(finding, std::io::stdout().is_terminal())),
+            )?,
         }
         if interfaces.is_empty() && !self.json.json {
-            console.say(format!("no interface was checked; add -i IF (there are: {})", doctor::existing_interfaces().join(", ")));
+            console.say(format!(
+                "no interface was checked; add -i IF (there are: {})",
+                doctor::existing_interfaces().join(", ")
+            ));
         }
         if store.is_none() && !self.json.json {
             console.say("no disk was checked; add --store DIR");

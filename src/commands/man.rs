@@ -27,9 +27,11 @@ impl Man {
         let mut root = Cli::command();
         root.build();
         if let Some(dir) = self.all {
-            std::fs::create_dir_all(&dir)
-                .and_then(|()| clap_mangen::generate_to(root, &dir))
-                .map_err(|error| Failure::failed(format_args!("cannot write manual pages into {}: {error}", dir.display())))?;
+            std::fs::create_dir_all(&dir).and_then(|()| clap_mangen::generate_to(root, &dir)).map_err(
+                |error| {
+                    Failure::failed(format_args!("cannot write manual pages into {}: {error}", dir.display()))
+                },
+            )?;
             return Ok(());
         }
         let page = match self.command {
@@ -49,5 +51,6 @@ fn page_of(root: &clap::Command, name: &str) -> Result<clap::Command, Failure> {
     let names: Vec<&str> = root.get_subcommands().map(clap::Command::get_name).collect();
     let likely = nearest(name, names.iter().copied());
     let likely = if likely.is_empty() { names } else { likely };
-    Err(Failure::usage(format_args!("there is no command `{name}`")).next(format_args!("try {}", likely.join(", "))))
+    Err(Failure::usage(format_args!("there is no command `{name}`"))
+        .next(format_args!("try {}", likely.join(", "))))
 }

@@ -53,18 +53,26 @@ fn filesystem(dir: &Path, place: &str) -> Finding {
         0xef53 => Finding::good(CHECK, Some(place), "ext4"),
         0x5846_5342 => Finding::good(CHECK, Some(place), "XFS"),
         0xf2f5_2010 => Finding::good(CHECK, Some(place), "F2FS"),
-        0x9123_683e => Finding::warning(CHECK, Some(place), "btrfs writes every block to a new place: slower, and a reserved shard is no promise of room")
-            .remedy(format!("chattr +C {place} before the store is made, or use XFS or ext4")),
+        0x9123_683e => Finding::warning(
+            CHECK,
+            Some(place),
+            "btrfs writes every block to a new place: slower, and a reserved shard is no promise of room",
+        )
+        .remedy(format!("chattr +C {place} before the store is made, or use XFS or ext4")),
         0x2fc1_2fc1 => Finding::warning(CHECK, Some(place), "ZFS: a reserved shard is no promise of room")
             .remedy("use XFS or ext4 for the store"),
-        0x0102_1994 => Finding::warning(CHECK, Some(place), "tmpfs: all is gone with the next start of the machine")
-            .remedy("give --store a directory on a disk"),
+        0x0102_1994 => {
+            Finding::warning(CHECK, Some(place), "tmpfs: all is gone with the next start of the machine")
+                .remedy("give --store a directory on a disk")
+        }
         0x794c_7630 => Finding::warning(CHECK, Some(place), "overlayfs, as inside a container")
             .remedy("mount a volume for the store"),
-        0x6969 | 0xff53_4d42 | 0xfe53_4d42 | 0x517b => {
-            Finding::bad(CHECK, Some(place), "a network filesystem: its stalls lose packets, and its locks and maps are not dependable")
-                .remedy("use a local disk")
-        }
+        0x6969 | 0xff53_4d42 | 0xfe53_4d42 | 0x517b => Finding::bad(
+            CHECK,
+            Some(place),
+            "a network filesystem: its stalls lose packets, and its locks and maps are not dependable",
+        )
+        .remedy("use a local disk"),
         other => Finding::warning(CHECK, Some(place), format!("unknown kind {other:#x}"))
             .remedy("XFS and ext4 are the ones that are tried"),
     }
@@ -78,8 +86,9 @@ fn room(dir: &Path, place: &str) -> Finding {
             let seen = format!("{} free", ByteSize(free));
             match free >= LITTLE_ROOM {
                 true => Finding::good(CHECK, Some(place), seen),
-                false => Finding::warning(CHECK, Some(place), seen)
-                    .remedy("a 1080p camera takes 20 to 60 GB a day; set --keep-bytes, --keep-days or --min-free"),
+                false => Finding::warning(CHECK, Some(place), seen).remedy(
+                    "a 1080p camera takes 20 to 60 GB a day; set --keep-bytes, --keep-days or --min-free",
+                ),
             }
         }
         Err(error) => Finding::bad(CHECK, Some(place), format!("cannot be asked: {error}")),
@@ -126,8 +135,12 @@ fn speed(scratch: &Scratch, place: &str, wanted: u64) -> Finding {
             let way = if scratch.direct { "direct" } else { "through the page cache (no O_DIRECT here)" };
             let seen = format!("{}/s written {way}", ByteSize(rate));
             if rate < wanted {
-                return Finding::warning(CHECK, Some(place), format!("{seen}; the wire can bring {}/s", ByteSize(wanted)))
-                    .remedy("use a faster disk, or a --filter that records less");
+                return Finding::warning(
+                    CHECK,
+                    Some(place),
+                    format!("{seen}; the wire can bring {}/s", ByteSize(wanted)),
+                )
+                .remedy("use a faster disk, or a --filter that records less");
             }
             match scratch.direct {
                 true => Finding::good(CHECK, Some(place), seen),

@@ -44,7 +44,8 @@ pub fn offload(interface: &str, which: Offload) -> io::Result<bool> {
     request.ifr_ifru.ifru_data = (&raw mut value).cast();
     // SAFETY: SIOCETHTOOL with a getter of one value reads `ifr_name` (terminated: at most 15 of 16 bytes are set) and
     // writes the struct `ethtool_value` that `ifru_data` points to; both outlive the call, nothing keeps the pointer.
-    let result = unsafe { libc::ioctl(control.as_raw_fd(), libc::SIOCETHTOOL as libc::Ioctl, &raw mut request) };
+    let result =
+        unsafe { libc::ioctl(control.as_raw_fd(), libc::SIOCETHTOOL as libc::Ioctl, &raw mut request) };
     match result {
         0 => Ok(value.data & mask != 0),
         _ => Err(io::Error::last_os_error()),

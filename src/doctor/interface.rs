@@ -46,9 +46,18 @@ pub(super) fn examine(name: &str) -> Vec<Finding> {
     findings
 }
 
+/// The `IFF_` flags of netdevice(7).
+fn flags(name: &str) -> u32 {
+    let text = attribute(name, "flags").unwrap_or_default();
+    u32::from_str_radix(text.trim_start_matches("0x"), 16).unwrap_or(0)
+}
+
+fn is_loopback(name: &str) -> bool {
+    flags(name) & 8 != 0
+}
+
 fn link_state(name: &str) -> Finding {
-    let flags = attribute(name, "flags").and_then(|f| u32::from_str_radix(f.trim_start_matches("0x"), 16).ok());
-    let is_up = flags.is_some_and(|flags| flags & 1 != 0);
+    let is_up = flags(name) & 1 != 0;
     let has_carrier = attribute(name, "carrier").as_deref() == Some("1");
     let mtu = attribute(name, "mtu").unwrap_or_default();
     match (is_up, has_carrier) {
@@ -77,9 +86,16 @@ fn offload_finding(name: &str, which: Offload) -> Finding {
     };
     match offload(name, which) {
         Ok(false) => Finding::good(check, Some(name), "off"),
-        Ok(true) => Finding::warning(check, Some(name), "on: packets are merged before they are recorded, not as they were on the wire")
-            .remedy(format!("ethtool -K {name} {flag} off")),
-        Err(error) if error.kind() == io::ErrorKind::Unsupported || error.raw_os_error() == Some(libc::EOPNOTSUPP) => {
+        Ok(true) => Finding::warning(
+            check,
+            Some(name),
+            "on: packets are merged before they are recorded, not as they were on the wire",
+        )
+        .remedy(format!("ethtool -K {name} {flag} off")),
+        Err(error)
+            if error.kind() == io::ErrorKind::Unsupported
+                || error.raw_os_error() == Some(libc::EOPNOTSUPP) =>
+        {
             Finding::good(check, Some(name), "the driver has none")
         }
         Err(error) => Finding::warning(check, Some(name), format!("unknown: {error}"))
@@ -99,8 +115,11 @@ fn one_way(name: &str, sent_before: Option<u64>) -> Finding {
         .flat_map(|device| device.addresses)
         .map(|address| address.addr.to_string())
         .collect();
+    if is_loopback(name) {
+        return Finding::good("one-way", Some(name), "the loopback: for trials, no mirror port");
+    }
     let quiet = format!(
-        "ip addr flush dev {name}; sysctl -w net.ipv6.conf.{name}.disable_ipv6=1; or refuse all of it: \
+        "when nothing but the mirror uses it: ip addr flush dev {name}; sysctl -w net.ipv6.conf.{name}.disable_ipv6=1; or refuse all of it: \
          nft 'add table netdev tapdeck; add chain netdev tapdeck out {{ type filter hook egress device {name} priority 0; policy drop; }}'"
     );
     if !addresses.is_empty() {
@@ -110,11 +129,14 @@ fn one_way(name: &str, sent_before: Option<u64>) -> Finding {
     match (sent_before, sent(name)) {
         (Some(0), Some(0)) => Finding::good("one-way", Some(name), "no address, nothing was ever sent"),
         (Some(before), Some(after)) if after > before => {
-            Finding::warning("one-way", Some(name), format!("sent {} packets just now", after - before)).remedy(quiet)
+            Finding::warning("one-way", Some(name), format!("sent {} packets just now", after - before))
+                .remedy(quiet)
         }
-        (_, Some(after)) => {
-            Finding::good("one-way", Some(name), format!("no address; {after} packets sent since it exists, none now"))
-        }
+        (_, Some(after)) => Finding::good(
+            "one-way",
+            Some(name),
+            format!("no address; {after} packets sent since it exists, none now"),
+        ),
         _ => Finding::warning("one-way", Some(name), "the interface does not say what it sent").remedy(quiet),
     }
 }

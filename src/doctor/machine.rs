@@ -20,8 +20,12 @@ fn clock() -> Finding {
         Ok(state) if state.synchronised => {
             Finding::good(CHECK, None, format!("synchronised, estimated error {} µs", state.error_us))
         }
-        Ok(_) => Finding::warning(CHECK, None, "not synchronised: capture times drift from the cameras' and from other recorders'")
-            .remedy("run chrony or systemd-timesyncd (timedatectl set-ntp true)"),
+        Ok(_) => Finding::warning(
+            CHECK,
+            None,
+            "not synchronised: capture times drift from the cameras' and from other recorders'",
+        )
+        .remedy("run chrony or systemd-timesyncd (timedatectl set-ntp true)"),
         Err(error) => Finding::warning(CHECK, None, format!("the kernel does not say: {error}"))
             .remedy("timedatectl shows whether NTP runs"),
     }
@@ -41,8 +45,9 @@ fn shared_memory(taps: usize) -> Finding {
                 ),
             }
         }
-        Err(error) => Finding::warning(CHECK, None, format!("no /dev/shm: {error}"))
-            .remedy("mount -t tmpfs tmpfs /dev/shm; without it the store's own directory is used, which is slower"),
+        Err(error) => Finding::warning(CHECK, None, format!("no /dev/shm: {error}")).remedy(
+            "mount -t tmpfs tmpfs /dev/shm; without it the store's own directory is used, which is slower",
+        ),
     }
 }
 
