@@ -1,0 +1,213 @@
+//! `control.sock`: how other commands talk to the recorder that is writing a store.
+//!
+//! One JSON line is asked, one is answered, then the connection closes. Owns the socket and the wording; what a request
+//! does is the recorder's business. Requests are served one after the other with a time-out, so that a client that says
+//! nothing holds up others for two seconds at most, and the capture not at all.
+
+use crate::failure::Failure;
+use rustix::fs::{Mode, OFlags};
+use serde::{Deserialize, Serialize};
+use std::io::{self, BufRead, BufReader, Read, Write};
+use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+/// A client must say what it wants within this time.
+const REQUEST_TIME: Duration = Duration::from_secs(2);
+/// A recorder must answer within this time; committing the index may take a while on a slow disk.
+const REPLY_TIME: Duration = Duration::from_secs(15);
+/// A request is a line of at most this many bytes.
+const REQUEST_BYTES: u64 = 64 << 10;
+
+/// What can be asked of a running recorder.
+#[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
+#[serde(tag = "ask", rename_all = "kebab-case")]
+pub enum Request {
+    /// Rates, drops, lag, clients.
+    Status,
+    /// Bring the index up to what was published until now, so that an outside reader finds it.
+    Commit,
+    /// Give a stream (or its camera) a name.
+    Name {
+        /// An id or a name.
+        stream: String,
+        /// The new name.
+        name: String,
+    },
+}
+
+/// What a recorder answers.
+#[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
+#[serde(tag = "reply", rename_all = "kebab-case")]
+pub enum Reply {
+    /// Done.
+    Done {
+        /// What was done, for the person who asked.
+        text: String,
+    },
+    /// The status document.
+    Status {
+        /// As `tapdeck status --json` prints it.
+        document: serde_json::Value,
+    },
+    /// Not done.
+    Failed {
+        /// Why, and what to do.
+        text: String,
+    },
+}
+
+/// Listens for other commands; removes its socket when dropped.
+pub struct ControlServer {
+    listener: UnixListener,
+    path: PathBuf,
+}
+
+impl ControlServer {
+    /// Takes the socket's place in the store. Only whoever holds the store's lock may call this: an older socket is
+    /// a leftover and is replaced.
+    pub fn bind(path: &Path) -> io::Result<Self> {
+        match std::fs::remove_file(path) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+            _ => {}
+        }
+        let listener = through_directory(path, |short| UnixListener::bind(short))?;
+        Ok(Self { listener, path: path.to_owned() })
+    }
+
+    /// Answers requests with `handle` until it says that it is time to stop. `stopping` is asked between requests; to
+    /// end a wait, connect once ([`wake`]).
+    pub fn serve(&self, stopping: impl Fn() -> bool, mut handle: impl FnMut(Request) -> Reply) {
+        for connection in self.listener.incoming() {
+            if stopping() {
+                return;
+            }
+            match connection {
+                Ok(stream) => {
+                    if let Err(error) = answer(stream, &mut handle) {
+                        tracing::debug!("control connection: {error}");
+                    }
+                }
+                Err(error) => {
+                    // Out of file descriptors, most likely: try again when some are back.
+                    tracing::warn!("control socket: {error}");
+                    std::thread::sleep(Duration::from_millis(200));
+                }
+            }
+        }
+    }
+}
+
+impl Drop for ControlServer {
+    fn drop(&mut self) {
+        // A leftover is replaced by the next recorder and told from a live one by connecting.
+        let _ = std::fs::remove_file(&self.path);
+    }
+}
+
+/// Ends a server's wait for its next client.
+pub fn wake(path: &Path) {
+    let _ = through_directory(path, |short| UnixStream::connect(short));
+}
+
+/// Asks the recorder of the store whose socket is `path`; `None` when no recorder is running.
+pub fn ask(path: &Path, request: &Request) -> Result<Option<Reply>, Failure> {
+    let stream = match through_directory(path, |short| UnixStream::connect(short)) {
+        Ok(stream) => stream,
+        Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused) => {
+            return Ok(None);
+        }
+        Err(error) => {
+            return Err(Failure::failed(format_args!("cannot reach the recorder at {}: {error}", path.display()))
+                .next("run this as the recorder's user"));
+        }
+    };
+    match exchange(&stream, request) {
+        Ok(reply) => Ok(Some(reply)),
+        Err(error) => Err(Failure::failed(format_args!("the recorder at {} does not answer: {error}", path.display()))
+            .next("look at its log; it may be stopping, or its disk may be slow")),
+    }
+}
+
+fn exchange(mut stream: &UnixStream, request: &Request) -> io::Result<Reply> {
+    stream.set_read_timeout(Some(REPLY_TIME))?;
+    stream.set_write_timeout(Some(REQUEST_TIME))?;
+    let mut line = serde_json::to_vec(request)?;
+    line.push(b'\n');
+    stream.write_all(&line)?;
+    let mut text = String::new();
+    stream.read_to_string(&mut text)?;
+    Ok(serde_json::from_str(&text)?)
+}
+
+fn answer(mut stream: UnixStream, handle: &mut impl FnMut(Request) -> Reply) -> io::Result<()> {
+    stream.set_read_timeout(Some(REQUEST_TIME))?;
+    stream.set_write_timeout(Some(REQUEST_TIME))?;
+    let mut line = String::new();
+    BufReader::new((&stream).take(REQUEST_BYTES)).read_line(&mut line)?;
+    let reply = match serde_json::from_str(&line) {
+        Ok(request) => handle(request),
+        Err(error) => Reply::Failed { text: format!("the request is not understood: {error}") },
+    };
+    let mut text = serde_json::to_vec(&reply)?;
+    text.push(b'\n');
+    stream.write_all(&text)
+}
+
+/// Socket paths end at 108 bytes, stores' paths do not: the socket is reached through its opened directory.
+fn through_directory<T>(path: &Path, act: impl FnOnce(&Path) -> io::Result<T>) -> io::Result<T> {
+    let (Some(dir), Some(name)) = (path.parent(), path.file_name()) else {
+        return Err(io::Error::from(io::ErrorKind::InvalidInput));
+    };
+    let dir: OwnedFd = rustix::fs::open(dir, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?;
+    act(&PathBuf::from(format!("/proc/self/fd/{}", dir.as_raw_fd())).join(name))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::sync::atomic::{AtomicBool, Ordering};
+
+    #[test]
+    fn requests_are_answered_even_below_a_long_path() {
+        let dir = tempfile::tempdir().unwrap();
+        let deep = dir.path().join("d".repeat(120));
+        std::fs::create_dir(&deep).unwrap();
+        let path = deep.join("control.sock");
+        assert!(ask(&path, &Request::Status).unwrap().is_none(), "nobody listens yet");
+
+        let server = ControlServer::bind(&path).unwrap();
+        let stop = AtomicBool::new(false);
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                server.serve(
+                    || stop.load(Ordering::Acquire),
+                    |request| match request {
+                        Request::Commit => Reply::Done { text: "committed".into() },
+                        other => Reply::Failed { text: format!("{other:?}") },
+                    },
+                );
+            });
+            let reply = ask(&path, &Request::Commit).unwrap();
+            assert_eq!(reply, Some(Reply::Done { text: "committed".into() }));
+            let name = Request::Name { stream: "1".into(), name: "Tür 1".into() };
+            assert!(matches!(ask(&path, &name).unwrap(), Some(Reply::Failed { text }) if text.contains("Tür 1")));
+            stop.store(true, Ordering::Release);
+            wake(&path);
+        });
+        drop(server);
+        assert!(!path.exists());
+        assert!(ask(&path, &Request::Status).unwrap().is_none());
+    }
+
+    #[test]
+    fn a_leftover_socket_is_no_recorder_and_is_replaced() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("control.sock");
+        drop(UnixListener::bind(&path).unwrap());
+        assert!(path.exists());
+        assert!(ask(&path, &Request::Status).unwrap().is_none());
+        ControlServer::bind(&path).unwrap();
+    }
+}

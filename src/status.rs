@@ -1,0 +1,213 @@
+//! The recorder's state as one document: what `status --json` prints, the live block shows and the plain lines tell.
+
+use crate::size::{ByteSize, bit_rate, count};
+use crate::times;
+use serde::{Deserialize, Serialize};
+
+/// One moment of a running recorder.
+#[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
+pub struct RecorderStatus {
+    /// The recorder's process.
+    pub pid: u32,
+    /// RFC 3339.
+    pub started: String,
+    /// Seconds since then.
+    pub uptime_s: u64,
+    /// The store's directory.
+    pub store: String,
+    /// Shards kept.
+    pub shards: usize,
+    /// Their bytes.
+    pub stored_bytes: u64,
+    /// Room left on the filesystem.
+    pub free_bytes: u64,
+    /// The taps.
+    pub interfaces: Vec<InterfaceStatus>,
+    /// How far the index is behind the capture.
+    pub index_lag_ms: u64,
+    /// Streams known.
+    pub streams: usize,
+    /// Where RTSP is served, or nothing when it is off.
+    pub rtsp: Option<String>,
+    /// Sessions of RTSP clients.
+    pub clients: usize,
+    /// Packets sent to clients.
+    pub client_packets: u64,
+    /// Packets left out for clients that are too slow.
+    pub client_dropped: u64,
+    /// Camera sessions that are watched for failures.
+    pub watched: usize,
+    /// Of them, those that stand failed now.
+    pub failed: usize,
+    /// The latest failures and returns, oldest first.
+    pub events: Vec<EventStatus>,
+}
+
+/// One tap.
+#[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
+pub struct InterfaceStatus {
+    /// The interface.
+    pub name: String,
+    /// False while it is down and waited for.
+    pub up: bool,
+    /// Packets recorded.
+    pub packets: u64,
+    /// Bytes recorded.
+    pub bytes: u64,
+    /// Packets a second, of late.
+    pub packets_per_second: f64,
+    /// Bytes a second, of late.
+    pub bytes_per_second: f64,
+    /// Lost because the kernel's ring was full.
+    pub dropped_by_kernel: u64,
+    /// Lost in the NIC.
+    pub dropped_by_nic: u64,
+    /// Lost because our own buffers were full: the disk was too slow.
+    pub dropped_by_us: u64,
+    /// Pieces of a mebibyte that wait to be written.
+    pub queued: u64,
+    /// How many of them can wait.
+    pub queue_size: u64,
+}
+
+/// One failure or return.
+#[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
+pub struct EventStatus {
+    /// RFC 3339.
+    pub at: String,
+    /// True when something failed, false when it came back.
+    pub failure: bool,
+    /// In words.
+    pub text: String,
+}
+
+impl InterfaceStatus {
+    /// Everything that was lost on this tap.
+    pub fn dropped(&self) -> u64 {
+        self.dropped_by_kernel + self.dropped_by_nic + self.dropped_by_us
+    }
+}
+
+impl RecorderStatus {
+    /// The block that is redrawn on a terminal.
+    pub fn block(&self) -> String {
+        let mut lines = vec![format!(
+            "recording for {}   {} in {} shards, {} free",
+            times::lasting(i64::try_from(self.uptime_s).unwrap_or(i64::MAX).saturating_mul(1_000_000_000)),
+            ByteSize(self.stored_bytes),
+            count(self.shards as u64),
+            ByteSize(self.free_bytes),
+        )];
+        for interface in &self.interfaces {
+            lines.push(interface.line());
+        }
+        lines.push(format!(
+            "  index      {} ms behind   {} streams   {}",
+            self.index_lag_ms,
+            self.streams,
+            match &self.rtsp {
+                Some(address) => format!("rtsp://{address}  {} clients{}", self.clients, self.slow_clients()),
+                None => "rtsp off".to_owned(),
+            }
+        ));
+        if self.watched > 0 || !self.events.is_empty() {
+            lines.push(format!("  sessions   {} watched, {} failed", self.watched, self.failed));
+        }
+        for event in self.events.iter().rev().take(4).rev() {
+            lines.push(format!("    {} {} {}", event.at, if event.failure { "✗" } else { "✓" }, event.text));
+        }
+        lines.join("\n")
+    }
+
+    /// One line for a log file.
+    pub fn plain(&self) -> String {
+        let rates: Vec<String> = self
+            .interfaces
+            .iter()
+            .map(|i| {
+                let state = if i.up { "" } else { " DOWN" };
+                format!(
+                    "{}{state} {:.0} packets/s {} total {} dropped kernel {} nic {} ours {} queue {}/{}",
+                    i.name,
+                    i.packets_per_second,
+                    bit_rate(i.bytes_per_second),
+                    i.packets,
+                    i.dropped_by_kernel,
+                    i.dropped_by_nic,
+                    i.dropped_by_us,
+                    i.queued,
+                    i.queue_size
+                )
+            })
+            .collect();
+        format!(
+            "{}; index {} ms behind; {} streams; {} clients; {} of {} sessions failed",
+            rates.join("; "),
+            self.index_lag_ms,
+            self.streams,
+            self.clients,
+            self.failed,
+            self.watched
+        )
+    }
+
+    fn slow_clients(&self) -> String {
+        match self.client_dropped {
+            0 => String::new(),
+            n => format!(", {} packets left out for slow ones", count(n)),
+        }
+    }
+}
+
+impl InterfaceStatus {
+    fn line(&self) -> String {
+        if !self.up {
+            return format!("  {:<10} down, waiting for it   {} packets so far", self.name, count(self.packets));
+        }
+        format!(
+            "  {:<10} {:>9} packets/s {:>12}   {} packets   dropped: kernel {}, NIC {}, ours {}   queue {}/{}",
+            self.name,
+            count(self.packets_per_second as u64),
+            bit_rate(self.bytes_per_second),
+            count(self.packets),
+            count(self.dropped_by_kernel),
+            count(self.dropped_by_nic),
+            count(self.dropped_by_us),
+            self.queued,
+            self.queue_size,
+        )
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn status() -> RecorderStatus {
+        RecorderStatus {
+            uptime_s: 90,
+            interfaces: vec![InterfaceStatus {
+                name: "eth1".into(),
+                up: true,
+                packets: 1_234_567,
+                dropped_by_kernel: 3,
+                ..Default::default()
+            }],
+            rtsp: Some("127.0.0.1:8554".into()),
+            events: (0..9).map(|n| EventStatus { text: format!("event {n}"), ..Default::default() }).collect(),
+            ..Default::default()
+        }
+    }
+
+    #[test]
+    fn the_block_shows_drops_by_place_and_the_latest_events_only() {
+        let block = status().block();
+        assert!(block.contains("1,234,567 packets") && block.contains("kernel 3, NIC 0, ours 0"), "{block}");
+        assert!(block.contains("event 8") && !block.contains("event 4"), "{block}");
+    }
+
+    #[test]
+    fn a_plain_line_is_one_line() {
+        assert_eq!(status().plain().lines().count(), 1);
+    }
+}
