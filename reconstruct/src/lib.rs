@@ -2,4 +2,13 @@
 //!
 //! The pure modules take bytes and `now` and give events; the acting ones (index, indexer, footage, export) are thin.
 
+pub mod codec;
+pub mod index;
+pub mod model;
+pub mod defrag;
+pub mod rtcp;
+pub mod rtp;
+pub mod rtsp;
+pub mod sdp;
 pub mod span;
+pub mod wire;
