@@ -3,6 +3,7 @@
 //! A batch is plain memory: the fold fills it without knowing of a database, and [`super::Index::commit`] writes it as
 //! one atomic piece. A row put twice under the same key is there once, as put last.
 
+use super::db::Referred;
 use super::keys::{self, Family, Key, kind, meta};
 use super::{L1Block, L2Block};
 use crate::model::{
@@ -74,6 +75,8 @@ impl IndexBatch {
 
     /// What a shard has of a segment.
     pub fn put_part(&mut self, row: &SegmentPart) {
+        self.refer(Referred::Segment(row.segment), row.shard);
+        self.refer(Referred::Session(row.session), row.shard);
         self.put_by_stream(kind::PART, row.stream, row.shard, row.segment, 0, encode(row));
     }
 
@@ -89,11 +92,13 @@ impl IndexBatch {
 
     /// The `n`th message of its session that ends in `shard`.
     pub fn put_exchange(&mut self, shard: ShardId, n: u32, row: &ExchangeRow) {
+        self.refer(Referred::Session(row.session), shard);
         self.put(Family::Shard, keys::in_shard(shard, kind::EXCHANGE, row.session.0, n), encode(row));
     }
 
     /// A first-level block, open or closed.
     pub fn put_l1(&mut self, block: L1Block) {
+        self.refer(Referred::Flow(block.key.flow), block.key.shard);
         self.put(Family::L1, keys::l1(&block.key), block.bytes);
     }
 
@@ -120,6 +125,10 @@ impl IndexBatch {
     /// The fold's state as of the beginning of a shard.
     pub fn put_checkpoint(&mut self, shard: ShardId, state: Vec<u8>) {
         self.put(Family::Shard, keys::in_shard(shard, kind::CHECKPOINT, 0, 0), state);
+    }
+
+    fn refer(&mut self, what: Referred, shard: ShardId) {
+        self.put(Family::Meta, what.key(), encode(&shard));
     }
 
     fn put_by_stream(

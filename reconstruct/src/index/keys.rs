@@ -56,6 +56,10 @@ pub(super) mod meta {
     pub const POSITION: u8 = b'p';
     pub const STATE: u8 = b'z';
     pub const VERSION: u8 = b'v';
+    /// Last shard that refers to a flow, segment, session.
+    pub const FLOW_LAST: u8 = b'F';
+    pub const SEGMENT_LAST: u8 = b'G';
+    pub const SESSION_LAST: u8 = b'D';
 }
 
 /// Kinds of rows in `shard`; those that are in `stream` as well have the same kind there.

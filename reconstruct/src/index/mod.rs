@@ -8,17 +8,26 @@
 //! Everything that depends on packets hangs on a shard, so that retention and truncation remove it by the shard's number.
 
 mod batch;
+mod carriers;
+mod db;
+mod dump;
+mod error;
 mod keys;
 mod l1;
 mod l2;
+mod read;
 mod types;
 mod varint;
 
 pub use crate::model::{FlowId, NextIds, SegmentId, SessionId, StreamId};
 pub use crate::span::Piece;
 pub use batch::IndexBatch;
+pub(crate) use carriers::BlockCarriers;
+pub use db::{BLOCK_CACHE_BYTES, FORMAT, Index, OPEN_FILES_MAX, WRITE_BUFFERS_BYTES};
+pub use error::IndexError;
 pub use l1::{L1Builder, L1Reader};
 pub use l2::{Carriers, L2Builder, L2Reader};
+pub use read::DirectoryEntry;
 pub use types::{
     BLOCK_ENTRIES_MAX, BLOCK_NANOS_MAX, BlockError, BlockRef, Carrier, DirectoryRow, HeaderFields, L1Block, L1Key,
     L2Block, L2Key, MediaEntry, MediaFlags, PacketEntry,
