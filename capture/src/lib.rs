@@ -1,7 +1,24 @@
 //! From the wire (or a capture file) into shards: taps, the shard writer, readers, recovery and retention.
+//!
+//! A packet is copied once, by the thread that captured it, into shared memory ([`ShardWriter`]); other threads bring it to
+//! disk; readers get views ([`Shard`], [`TapTail`]) of what is published, wherever it lies at the moment. The journal keeps what
+//! packets can't say. See `docs/shard-format.md`.
 
+mod error;
+mod file;
 mod ids;
+mod journal;
+mod shard;
+mod store;
 mod time;
 
+pub use error::{ReadError, StoreError};
+pub use file::{Damage, DamageKind, FileInterface, FileParser, MAX_INTERFACES, MAX_PACKET_LEN, Step};
 pub use ids::{LinkType, ShardId, SourceId, TapId};
+pub use journal::{Drops, JournalRecord, Provenance, SourceKind, parse as parse_journal};
+pub use shard::{
+    Appended, Chunk, RECORD_HEADER_LEN, Record, RecordView, Records, Recovered, Shard, ShardBytes,
+    ShardWriter, TapTail, WhenFull, WriterOptions,
+};
+pub use store::{FORMAT, NewTap, ShardInfo, SourceInfo, Store, StoreUuid, TapInfo, WriterLock};
 pub use time::CaptureTime;

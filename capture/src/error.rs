@@ -1,0 +1,114 @@
+//! What can go wrong with a store, said so that the next step is plain.
+
+use crate::{ShardId, TapId};
+use std::io;
+use std::path::PathBuf;
+
+/// A store that can't be opened, written or read.
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    /// The directory holds something else, or does not exist.
+    #[error("{} is not a tapdeck store; `tapdeck import FILE --store DIR` or `tapdeck record` makes one", dir.display())]
+    NotAStore {
+        /// The directory that was named.
+        dir: PathBuf,
+    },
+    /// `create` was given a directory with foreign files in it.
+    #[error("{} is not empty and not a tapdeck store; name an empty or a new directory", dir.display())]
+    NotEmpty {
+        /// The directory that was named.
+        dir: PathBuf,
+    },
+    /// Written by a newer tapdeck.
+    #[error("{} has store format {found}, this tapdeck knows {known}; use a newer tapdeck for it", dir.display())]
+    NewerFormat {
+        /// The store's directory.
+        dir: PathBuf,
+        /// Its format.
+        found: u32,
+        /// The newest format that this program knows.
+        known: u32,
+    },
+    /// Another process writes the store.
+    #[error("{} is being written by process {pid}; stop that one first, or use another store", dir.display())]
+    AlreadyWritten {
+        /// The store's directory.
+        dir: PathBuf,
+        /// The other process, 0 if it could not be told.
+        pid: u32,
+    },
+    /// No shard of that number is there (any more).
+    #[error("shard {shard} is not in the store (deleted by retention?)")]
+    Gone {
+        /// The shard that was asked for.
+        shard: ShardId,
+    },
+    /// No tap of that number was ever opened.
+    #[error("tap {tap} is not in the store's journal")]
+    UnknownTap {
+        /// The tap that was asked for.
+        tap: TapId,
+    },
+    /// The journal has a damaged record where no crash can have left one.
+    #[error("{}: damaged record at byte {offset}; what is before it stands, `tapdeck verify` tells more", path.display())]
+    Journal {
+        /// The journal's file.
+        path: PathBuf,
+        /// Where the record begins.
+        offset: u64,
+    },
+    /// No room for the next shard.
+    #[error("no room for a shard of {needed} bytes in {}: free space, or set --keep-bytes or --min-free", dir.display())]
+    Full {
+        /// The shards' directory.
+        dir: PathBuf,
+        /// The size of a shard in bytes.
+        needed: u64,
+    },
+    /// The operating system said no.
+    #[error("{what} {}: {source}", path.display())]
+    Io {
+        /// What was attempted, as a present participle.
+        what: &'static str,
+        /// On which file.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+}
+
+impl StoreError {
+    /// An `Io` error in the form that `map_err` takes.
+    pub fn io(what: &'static str, path: impl Into<PathBuf>) -> impl FnOnce(io::Error) -> Self {
+        let path = path.into();
+        move |source| Self::Io { what, path, source }
+    }
+}
+
+/// Bytes of a shard that can't be given.
+#[derive(Debug, thiserror::Error)]
+pub enum ReadError {
+    /// Beyond what is published.
+    #[error("shard {shard}: {len} bytes at {offset} were asked for, {committed} are published")]
+    Beyond {
+        /// The shard.
+        shard: ShardId,
+        /// Where.
+        offset: u64,
+        /// How many bytes.
+        len: u64,
+        /// How many bytes are published.
+        committed: u64,
+    },
+    /// No record can begin there: the shard is torn or zeroed.
+    #[error("shard {shard}: no record at byte {offset}; `tapdeck verify` shows how much is damaged")]
+    Torn {
+        /// The shard.
+        shard: ShardId,
+        /// Where a record should be.
+        offset: u64,
+    },
+    /// The store could not give the shard.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}

@@ -1,0 +1,316 @@
+//! The journal: what packets can't say, in small checksummed records that are only ever appended.
+//!
+//! ```text
+//! | "TDJ1" (4) | length of the body (4) | CRC-32 of the body (4) | body: a postcard-encoded JournalRecord |
+//! ```
+//! A record that a crash cut is overwritten by the next one; a record that was damaged otherwise is passed over by looking for
+//! the next magic, and counted.
+
+use crate::file::Damage;
+use crate::shard::Recovered;
+use crate::{CaptureTime, LinkType, ShardId, SourceId, StoreError, TapId};
+use serde::{Deserialize, Serialize};
+use std::fs::File;
+use std::io::Read;
+use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
+
+const MAGIC: [u8; 4] = *b"TDJ1";
+const FRAME_LEN: usize = 12;
+/// No record is longer.
+const MAX_BODY_LEN: usize = 64 << 20;
+
+/// Where a source's packets come from.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum SourceKind {
+    /// A run of a live recording.
+    Live,
+    /// An imported file.
+    File {
+        /// Its path, as it was named.
+        path: String,
+        /// Its size in bytes.
+        bytes: u64,
+        /// BLAKE3 of its content: by this the same file is recognised.
+        hash: [u8; 32],
+    },
+}
+
+/// How a shard's packets came into this store.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Provenance {
+    /// Captured by this recorder.
+    Captured,
+    /// Taken over from a file.
+    Imported,
+    /// Completed later, from a camera's own storage.
+    BackFilled,
+}
+
+/// One fact.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub enum JournalRecord {
+    /// A source began. `recorder` and `epoch` say who captured and in which of its runs.
+    SourceOpened {
+        /// Its number.
+        source: SourceId,
+        /// What it is.
+        kind: SourceKind,
+        /// The recorder's id.
+        recorder: [u8; 16],
+        /// Which run of the recorder.
+        epoch: u64,
+        /// When, by the recorder's clock.
+        at: CaptureTime,
+    },
+    /// A source ended as it should: all its packets are in shards.
+    SourceDone {
+        /// Its number.
+        source: SourceId,
+        /// Packets taken over.
+        packets: u64,
+        /// Where the file stopped making sense.
+        damage: Option<Damage>,
+    },
+    /// A tap was opened.
+    TapOpened {
+        /// Its number.
+        tap: TapId,
+        /// The source that it belongs to.
+        source: SourceId,
+        /// The interface's name, or the file's.
+        name: String,
+        /// Link type.
+        link: LinkType,
+        /// Longest capture of a packet in bytes.
+        snaplen: u32,
+    },
+    /// A shard was reserved.
+    ShardOpened {
+        /// Its number.
+        shard: ShardId,
+        /// The tap that it belongs to.
+        tap: TapId,
+        /// Reserved bytes.
+        size: u64,
+        /// How its packets come here.
+        provenance: Provenance,
+    },
+    /// A shard is complete and will not change any more.
+    ShardSealed {
+        /// Its number.
+        shard: ShardId,
+        /// Its length.
+        bytes: u64,
+        /// Its packets.
+        packets: u64,
+        /// Capture times of its first and last packet.
+        times: Option<(CaptureTime, CaptureTime)>,
+    },
+    /// BLAKE3 of a sealed shard's file.
+    ShardHashed {
+        /// Its number.
+        shard: ShardId,
+        /// The hash.
+        hash: [u8; 32],
+    },
+    /// Offsets of records, about one a MiB, from which a reader finds its way after damage.
+    ShardAnchors {
+        /// Its number.
+        shard: ShardId,
+        /// The offsets, ascending.
+        offsets: Vec<u64>,
+    },
+    /// What recovery made of a shard after a crash.
+    ShardRecovered(Recovered),
+    /// A shard is gone: retention, or it never got a packet.
+    ShardDeleted {
+        /// Its number.
+        shard: ShardId,
+    },
+    /// Packets that were lost on the way into the store.
+    Drops(Drops),
+    /// The recorder's clock was set.
+    ClockStep {
+        /// When, by the clock before.
+        at: CaptureTime,
+        /// By how many nanoseconds.
+        nanos: i64,
+    },
+    /// A stream was given a name.
+    Named {
+        /// The stream's own name.
+        stream: String,
+        /// The given one.
+        name: String,
+    },
+    /// Something that a crate above keeps here.
+    Note {
+        /// What it is.
+        kind: String,
+        /// In whose encoding.
+        body: Vec<u8>,
+    },
+}
+
+/// Losses of one tap in an interval.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Drops {
+    /// The tap.
+    pub tap: TapId,
+    /// From when.
+    pub from: CaptureTime,
+    /// Until when.
+    pub to: CaptureTime,
+    /// Packets received in it.
+    pub received: u64,
+    /// Dropped by the kernel: its ring was full.
+    pub kernel: u64,
+    /// Dropped by the network interface.
+    pub nic: u64,
+    /// Dropped by us: staging was full, the disk was behind.
+    pub ours: u64,
+}
+
+/// The journal's file, for appending or for following.
+#[derive(Debug)]
+pub struct JournalFile {
+    file: File,
+    path: PathBuf,
+    /// Behind the last whole record.
+    end: u64,
+    /// Bytes that were passed over.
+    damaged: u64,
+}
+
+impl JournalFile {
+    /// Opens (with `write`, or makes) the journal.
+    pub fn open(path: &Path, write: bool) -> Result<Self, StoreError> {
+        let file = File::options().read(true).write(write).create(write).truncate(false).open(path);
+        Ok(Self {
+            file: file.map_err(StoreError::io("opening", path))?,
+            path: path.to_owned(),
+            end: 0,
+            damaged: 0,
+        })
+    }
+
+    /// Records that were not read yet, in order.
+    pub fn read_on(&mut self) -> Result<Vec<JournalRecord>, StoreError> {
+        let len = self.file.metadata().map_err(StoreError::io("examining", &self.path))?.len();
+        if len <= self.end {
+            return Ok(Vec::new());
+        }
+        let mut bytes = Vec::new();
+        let mut from = &self.file;
+        std::io::Seek::seek(&mut from, std::io::SeekFrom::Start(self.end))
+            .map_err(StoreError::io("reading", &self.path))?;
+        from.take(len - self.end).read_to_end(&mut bytes).map_err(StoreError::io("reading", &self.path))?;
+        let parsed = parse(&bytes);
+        self.end += parsed.end as u64;
+        self.damaged += parsed.damaged as u64;
+        Ok(parsed.records)
+    }
+
+    /// Appends a record; it is in the system's hands, not yet durable.
+    pub fn append(&mut self, record: &JournalRecord) -> Result<(), StoreError> {
+        let frame = encode(record);
+        self.file.write_all_at(&frame, self.end).map_err(StoreError::io("writing", &self.path))?;
+        self.end += frame.len() as u64;
+        Ok(())
+    }
+
+    /// Makes everything durable.
+    pub fn sync(&self) -> Result<(), StoreError> {
+        self.file.sync_data().map_err(StoreError::io("syncing", &self.path))
+    }
+
+    /// Bytes that no record could be read from.
+    pub fn damaged(&self) -> u64 {
+        self.damaged
+    }
+}
+
+fn encode(record: &JournalRecord) -> Vec<u8> {
+    let body = postcard::to_stdvec(record).expect("plain data always encodes");
+    let mut frame = Vec::with_capacity(FRAME_LEN + body.len());
+    frame.extend(MAGIC);
+    frame.extend((body.len() as u32).to_le_bytes());
+    frame.extend(crc32fast::hash(&body).to_le_bytes());
+    frame.extend(body);
+    frame
+}
+
+/// What [`parse`] found.
+#[derive(Debug)]
+pub struct Parsed {
+    /// The records.
+    pub records: Vec<JournalRecord>,
+    /// Behind the last whole one.
+    pub end: usize,
+    /// Bytes between records that belong to none.
+    pub damaged: usize,
+}
+
+/// Reads records from a journal's bytes; never fails, passes over what is damaged.
+pub fn parse(bytes: &[u8]) -> Parsed {
+    let mut parsed = Parsed { records: Vec::new(), end: 0, damaged: 0 };
+    let mut at = 0;
+    while at + FRAME_LEN <= bytes.len() {
+        match frame(&bytes[at..]) {
+            Some((record, len)) => {
+                parsed.damaged += at - parsed.end;
+                parsed.records.push(record);
+                at += len;
+                parsed.end = at;
+            }
+            None => {
+                let next = bytes[at + 1..].windows(4).position(|w| w == MAGIC);
+                at = next.map_or(bytes.len(), |n| at + 1 + n);
+            }
+        }
+    }
+    parsed
+}
+
+fn frame(bytes: &[u8]) -> Option<(JournalRecord, usize)> {
+    let word = |at: usize| Some(u32::from_le_bytes(*bytes.get(at..)?.first_chunk()?));
+    let len = word(4)? as usize;
+    let body =
+        bytes.get(FRAME_LEN..FRAME_LEN + len).filter(|_| bytes.starts_with(&MAGIC) && len <= MAX_BODY_LEN)?;
+    (crc32fast::hash(body) == word(8)?).then_some(())?;
+    Some((postcard::from_bytes(body).ok()?, FRAME_LEN + len))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn named(n: u32) -> JournalRecord {
+        JournalRecord::Named { stream: format!("s{n}"), name: "gate".into() }
+    }
+
+    proptest! {
+        #[test]
+        fn a_cut_or_damaged_journal_keeps_every_other_record(count in 1u32..20, at in any::<prop::sample::Index>(), bit in 0u8..8, cut: bool) {
+            let frames: Vec<Vec<u8>> = (0..count).map(|n| encode(&named(n))).collect();
+            let mut bytes = frames.concat();
+            let at = at.index(bytes.len());
+            if cut { bytes.truncate(at) } else { bytes[at] ^= 1 << bit }
+            let parsed = parse(&bytes);
+            let lost = (0..count).filter(|n| !parsed.records.contains(&named(*n))).count();
+            let behind = frames.iter().scan(0, |end, f| { *end += f.len(); Some(*end) }).filter(|end| *end > at).count();
+            if cut { prop_assert_eq!(lost, behind) } else { prop_assert!(lost <= 1) }
+            prop_assert_eq!(parsed.records.len() + lost, count as usize);
+        }
+
+        #[test]
+        fn hostile_bytes_never_panic(bytes in proptest::collection::vec(any::<u8>(), 0..300)) {
+            parse(&[&MAGIC[..], &bytes].concat());
+            parse(&bytes);
+        }
+    }
+}

@@ -1,0 +1,150 @@
+//! A shard's file while it is written: reserved whole, written in page-aligned pieces past the page cache.
+
+use super::format;
+use crate::{LinkType, ShardId, StoreError};
+use rustix::fs::{FallocateFlags, Mode, OFlags};
+use std::fs::File;
+use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
+
+/// Direct writes begin and end on a multiple of this many bytes (a page; every disk's sector divides it).
+pub const ALIGNMENT: u64 = 4_096;
+
+/// An open shard file and its durable mark.
+#[derive(Debug)]
+pub struct ShardFile {
+    file: File,
+    path: PathBuf,
+    mark: File,
+    mark_path: PathBuf,
+    direct: bool,
+}
+
+/// `shards/NNNNNNNNNNNNNNNN.pcap`, sixteen decimal digits, so that names sort as numbers do.
+pub fn shard_path(shards_dir: &Path, id: ShardId) -> PathBuf {
+    shards_dir.join(format!("{:016}.pcap", id.0))
+}
+
+/// The durable mark beside an unsealed shard.
+pub fn mark_path(shards_dir: &Path, id: ShardId) -> PathBuf {
+    shards_dir.join(format!("{:016}.mark", id.0))
+}
+
+impl ShardFile {
+    /// Makes and reserves the file, and an empty mark. Without room nothing is left behind.
+    pub fn create(
+        shards_dir: &Path,
+        id: ShardId,
+        size: u64,
+        link: LinkType,
+        snaplen: u32,
+    ) -> Result<Self, StoreError> {
+        let (path, mark_path) = (shard_path(shards_dir, id), mark_path(shards_dir, id));
+        let plain = File::options()
+            .write(true)
+            .create_new(true)
+            .open(&path)
+            .map_err(StoreError::io("creating", &path))?;
+        let reserved = rustix::fs::fallocate(&plain, FallocateFlags::empty(), 0, size);
+        match reserved {
+            Ok(()) => {}
+            Err(rustix::io::Errno::NOSPC | rustix::io::Errno::DQUOT) => {
+                let _ = std::fs::remove_file(&path);
+                return Err(StoreError::Full { dir: shards_dir.to_owned(), needed: size });
+            }
+            Err(e) => {
+                let _ = std::fs::remove_file(&path);
+                return Err(StoreError::io("reserving", &path)(e.into()));
+            }
+        }
+        plain
+            .write_all_at(&format::file_header(link, snaplen), 0)
+            .map_err(StoreError::io("writing", &path))?;
+        let (file, direct) =
+            match rustix::fs::open(&path, OFlags::WRONLY | OFlags::DIRECT | OFlags::CLOEXEC, Mode::empty()) {
+                Ok(fd) => (File::from(fd), true),
+                Err(_) => (plain, false),
+            };
+        let mark = File::create(&mark_path).map_err(StoreError::io("creating", &mark_path))?;
+        let this = Self { file, path, mark, mark_path, direct };
+        this.write_mark(&Mark { shard: id, bytes: format::FILE_HEADER_LEN, packets: 0 })?;
+        Ok(this)
+    }
+
+    /// Writes `bytes` at `offset`, both multiples of [`ALIGNMENT`], from page-aligned memory.
+    pub fn write(&self, bytes: &[u8], offset: u64) -> Result<(), StoreError> {
+        debug_assert!(offset.is_multiple_of(ALIGNMENT) && (bytes.len() as u64).is_multiple_of(ALIGNMENT));
+        self.file.write_all_at(bytes, offset).map_err(StoreError::io("writing", &self.path))?;
+        if !self.direct {
+            // Started at once and dropped once written: a long recording must not fill the page cache with unsynced data.
+            let _ = rustix::fs::fadvise(
+                &self.file,
+                0,
+                std::num::NonZeroU64::new(offset),
+                rustix::fs::Advice::DontNeed,
+            );
+        }
+        Ok(())
+    }
+
+    /// Makes durable what was written, then says so in the mark.
+    pub fn sync(&self, mark: &Mark) -> Result<(), StoreError> {
+        self.file.sync_data().map_err(StoreError::io("syncing", &self.path))?;
+        self.write_mark(mark)
+    }
+
+    /// Cuts the file to its packets; they are durable, the mark goes.
+    pub fn seal(&self, bytes: u64) -> Result<(), StoreError> {
+        let file =
+            File::options().write(true).open(&self.path).map_err(StoreError::io("opening", &self.path))?;
+        file.set_len(bytes).map_err(StoreError::io("trimming", &self.path))?;
+        file.sync_all().map_err(StoreError::io("syncing", &self.path))
+    }
+
+    /// After the journal knows that the shard is sealed.
+    pub fn remove_mark(&self) {
+        let _ = std::fs::remove_file(&self.mark_path);
+    }
+
+    /// Removes a shard that never got a packet.
+    pub fn remove(&self) {
+        let _ = std::fs::remove_file(&self.path);
+        self.remove_mark();
+    }
+
+    fn write_mark(&self, mark: &Mark) -> Result<(), StoreError> {
+        self.mark.write_all_at(&mark.encode(), 0).map_err(StoreError::io("writing", &self.mark_path))?;
+        self.mark.sync_data().map_err(StoreError::io("syncing", &self.mark_path))
+    }
+}
+
+/// How much of a shard is known to be on disk. 28 bytes, inside one sector: written whole or not at all.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Mark {
+    /// The shard.
+    pub shard: ShardId,
+    /// Its durable length: a record boundary.
+    pub bytes: u64,
+    /// Packets in it.
+    pub packets: u64,
+}
+
+impl Mark {
+    fn encode(&self) -> [u8; 28] {
+        let mut bytes = [0; 28];
+        bytes[0..8].copy_from_slice(&self.shard.0.to_le_bytes());
+        bytes[8..16].copy_from_slice(&self.bytes.to_le_bytes());
+        bytes[16..24].copy_from_slice(&self.packets.to_le_bytes());
+        let crc = crc32fast::hash(&bytes[..24]);
+        bytes[24..28].copy_from_slice(&crc.to_le_bytes());
+        bytes
+    }
+
+    /// Reads a mark; `None` when there is none or it is damaged.
+    pub fn read(path: &Path) -> Option<Self> {
+        let bytes: [u8; 28] = std::fs::read(path).ok()?.get(..28)?.try_into().ok()?;
+        let word = |at: usize| u64::from_le_bytes(std::array::from_fn(|i| bytes[at + i]));
+        let this = Self { shard: ShardId(word(0)), bytes: word(8), packets: word(16) };
+        (this.encode() == bytes).then_some(this)
+    }
+}

@@ -1,0 +1,214 @@
+//! From staging to disk: two threads a tap, so that a slow sync never stands between a full slot and its write.
+//!
+//! The flusher writes blocks as they fill and the unfinished one every flush interval. The keeper makes the next shard ready,
+//! makes written bytes durable and says so in the mark, and seals shards that are full.
+
+use super::file::{ALIGNMENT, Mark, ShardFile};
+use super::live::{LiveShard, TapLive, lock};
+use super::staging::{OPEN_SHARDS, SLOT_LEN};
+use super::writer::WriterOptions;
+use crate::StoreError;
+use crate::journal::JournalRecord;
+use crate::store::Store;
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
+use std::sync::{Arc, PoisonError};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+/// How long a thread waits before it tries again what the disk refused.
+const RETRY: Duration = Duration::from_millis(500);
+
+/// Makes the next shard: file, mark, journal record, place in the table.
+pub fn prepare(store: &Store, live: &TapLive, options: &WriterOptions) -> Result<Arc<LiveShard>, StoreError> {
+    let id = store.next_shard_id();
+    let file =
+        ShardFile::create(&store.shards_dir(), id, options.shard_size, live.info.link, live.info.snaplen)?;
+    let place = (0..OPEN_SHARDS).find(|&p| live.staging.commit_word(p).load().is_none()).unwrap_or(0);
+    store.shard_opened(id, &live.info, options.shard_size)?;
+    live.staging.commit_word(place).store(id, 0, 0);
+    Ok(Arc::new(LiveShard {
+        id,
+        size: options.shard_size,
+        file,
+        staging: live.staging.clone(),
+        place,
+        flushed: AtomicU64::new(0),
+        full_at: AtomicU64::new(0),
+        sealed: AtomicBool::new(false),
+        last_published: Default::default(),
+        first: AtomicI64::new(i64::MAX),
+        last: AtomicI64::new(i64::MIN),
+        blocks: Default::default(),
+        anchors: Default::default(),
+    }))
+}
+
+/// Starts both threads; they end when `stop` is set and everything is on disk.
+pub fn start(
+    store: &Store,
+    live: &Arc<TapLive>,
+    options: WriterOptions,
+    stop: &Arc<AtomicBool>,
+) -> Result<Vec<JoinHandle<()>>, StoreError> {
+    let spawn = |name: &str, body: Box<dyn FnOnce() + Send>| {
+        let name = format!("{name}-{}", live.info.id);
+        std::thread::Builder::new()
+            .name(name)
+            .spawn(body)
+            .map_err(StoreError::io("starting a thread for", store.dir()))
+    };
+    let flusher = {
+        let (live, stop) = (live.clone(), stop.clone());
+        spawn("flush", Box::new(move || flusher(&live, &options, &stop)))?
+    };
+    let keeper = {
+        let (store, live, stop) = (store.clone(), live.clone(), stop.clone());
+        spawn("keep", Box::new(move || Keeper { store, live, options }.run(&stop)))?
+    };
+    Ok(vec![flusher, keeper])
+}
+
+fn flusher(live: &TapLive, options: &WriterOptions, stop: &AtomicBool) {
+    let mut last_all = Instant::now();
+    loop {
+        let stopping = stop.load(Ordering::Acquire);
+        let all = stopping || last_all.elapsed() >= options.flush_interval;
+        if all {
+            last_all = Instant::now();
+        }
+        let mut result = Ok(());
+        for shard in live.shards() {
+            result = result.and(flush(&shard, all));
+        }
+        match result {
+            Ok(()) if stopping => return,
+            Ok(()) => live.flusher.wait(options.flush_interval / 2),
+            Err(trouble) => {
+                tracing::error!(tap = %live.info.id, "{trouble}");
+                *lock(&live.trouble) = Some(trouble);
+                if stopping {
+                    return;
+                }
+                std::thread::sleep(RETRY);
+            }
+        }
+    }
+}
+
+/// Writes what is published and not in the file: whole blocks, with `all` also the part of the last one.
+fn flush(shard: &LiveShard, all: bool) -> Result<(), StoreError> {
+    let full_at = shard.full_at.load(Ordering::Acquire);
+    let committed = shard.published().committed;
+    let target = if all || full_at != 0 { committed } else { committed / SLOT_LEN * SLOT_LEN };
+    let mut flushed = shard.flushed.load(Ordering::Acquire);
+    while flushed < target {
+        let block = flushed / SLOT_LEN;
+        let (start, end) = (block * SLOT_LEN, target.min((block + 1) * SLOT_LEN));
+        let Some(slot) = shard.pin(block) else { break };
+        // Whole pages: the first one again if a part of it was written before, the last one with what follows the packets
+        // (it is written again when it is filled, and cut off when the shard is sealed).
+        let from = flushed / ALIGNMENT * ALIGNMENT - start;
+        let to = end.next_multiple_of(ALIGNMENT) - start;
+        shard.file.write(&slot.staging.slot_bytes(slot.index, to as usize)[from as usize..], start + from)?;
+        flushed = end;
+        shard.flushed.store(flushed, Ordering::Release);
+        if end == start + SLOT_LEN || flushed == full_at {
+            shard.blocks.write().unwrap_or_else(PoisonError::into_inner).remove(&block);
+            slot.busy.store(false, Ordering::Release);
+        }
+    }
+    Ok(())
+}
+
+struct Keeper {
+    store: Store,
+    live: Arc<TapLive>,
+    options: WriterOptions,
+}
+
+impl Keeper {
+    fn run(&self, stop: &AtomicBool) {
+        let mut last_sync = Instant::now();
+        loop {
+            // Read first: what was written before the stop is then seen below.
+            let stopping = stop.load(Ordering::Acquire);
+            let sync = stopping || last_sync.elapsed() >= self.options.sync_interval;
+            if sync {
+                last_sync = Instant::now();
+            }
+            match self.round(sync, stopping) {
+                Ok(()) if stopping && self.live.shards().is_empty() => break,
+                Ok(()) => {
+                    *lock(&self.live.trouble) = None;
+                    self.live.keeper.wait(if stopping {
+                        Duration::from_millis(5)
+                    } else {
+                        Duration::from_millis(100)
+                    });
+                }
+                Err(trouble) => {
+                    tracing::error!(tap = %self.live.info.id, "{trouble}");
+                    *lock(&self.live.trouble) = Some(trouble);
+                    if stopping {
+                        break;
+                    }
+                    std::thread::sleep(RETRY);
+                }
+            }
+        }
+        // Made ready and never begun.
+        if let Some(unused) = lock(&self.live.next).take() {
+            unused.file.remove();
+            let _ = self.store.shard_deleted(unused.id);
+        }
+        let _ = std::fs::remove_file(self.live.staging.path());
+    }
+
+    fn round(&self, sync: bool, stopping: bool) -> Result<(), StoreError> {
+        for shard in self.live.shards() {
+            let full_at = shard.full_at.load(Ordering::Acquire);
+            if full_at != 0 && shard.flushed.load(Ordering::Acquire) == full_at {
+                self.seal(&shard, full_at)?;
+            } else if sync {
+                self.sync(&shard)?;
+            }
+        }
+        let room = self.live.shards().len() + 1 < OPEN_SHARDS;
+        if !stopping && room && lock(&self.live.next).is_none() {
+            let next = prepare(&self.store, &self.live, &self.options)?;
+            *lock(&self.live.next) = Some(next);
+        }
+        Ok(())
+    }
+
+    fn sync(&self, shard: &LiveShard) -> Result<(), StoreError> {
+        let published = shard.published();
+        if published.committed <= super::format::FILE_HEADER_LEN {
+            return Ok(());
+        }
+        // The mark names a record boundary, so it waits until that much is in the file.
+        let give_up = Instant::now() + self.options.flush_interval * 2;
+        while shard.flushed.load(Ordering::Acquire) < published.committed && Instant::now() < give_up {
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        if shard.flushed.load(Ordering::Acquire) < published.committed {
+            return Ok(());
+        }
+        shard.file.sync(&Mark { shard: shard.id, bytes: published.committed, packets: published.packets })
+    }
+
+    fn seal(&self, shard: &Arc<LiveShard>, bytes: u64) -> Result<(), StoreError> {
+        let published = shard.published();
+        shard.file.seal(bytes)?;
+        let anchors = std::mem::take(&mut *lock(&shard.anchors));
+        self.store.append(&JournalRecord::ShardAnchors { shard: shard.id, offsets: anchors })?;
+        self.store.shard_sealed(shard.id, bytes, published.packets, shard.times())?;
+        shard.file.remove_mark();
+        *lock(&shard.last_published) = Some(published);
+        shard.sealed.store(true, Ordering::Release);
+        shard.staging.forget(shard.place);
+        self.live.shards.write().unwrap_or_else(PoisonError::into_inner).retain(|s| s.id != shard.id);
+        self.store.notify();
+        Ok(())
+    }
+}

@@ -1,0 +1,152 @@
+//! What the writer of a tap shares with the threads that bring its bytes to disk and with its readers.
+
+use super::file::ShardFile;
+use super::staging::{CommitWord, Published, SLOT_LEN, Staging};
+use crate::store::TapInfo;
+use crate::{CaptureTime, ShardId, StoreError};
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering, fence};
+use std::sync::{Arc, Condvar, Mutex, PoisonError, RwLock};
+use std::time::Duration;
+
+/// A slot of the staging file. Whoever holds an `Arc` of it besides the pool keeps its bytes from being written over.
+#[derive(Debug)]
+pub(crate) struct Slot {
+    pub index: usize,
+    pub staging: Arc<Staging>,
+    /// Holds bytes that are not on their way to disk yet.
+    pub busy: AtomicBool,
+}
+
+/// A shard that is being written, flushed or sealed.
+#[derive(Debug)]
+pub(crate) struct LiveShard {
+    pub id: ShardId,
+    pub size: u64,
+    pub file: ShardFile,
+    pub staging: Arc<Staging>,
+    /// Its place in the staging file's table of commit words.
+    pub place: usize,
+    /// Bytes that are in the file.
+    pub flushed: AtomicU64,
+    /// Its final length once the writer has moved on; 0 before.
+    pub full_at: AtomicU64,
+    pub sealed: AtomicBool,
+    /// What it was published with when it was sealed, since then its commit word serves another shard.
+    pub last_published: Mutex<Option<Published>>,
+    pub first: AtomicI64,
+    pub last: AtomicI64,
+    /// Blocks whose bytes are not in the file yet, or not all of them.
+    pub blocks: RwLock<BTreeMap<u64, Arc<Slot>>>,
+    /// Offset in each block of the first record that begins there, for `verify` to find its way after damage.
+    pub anchors: Mutex<Vec<u64>>,
+}
+
+impl LiveShard {
+    pub fn word(&self) -> &CommitWord {
+        self.staging.commit_word(self.place)
+    }
+
+    pub fn published(&self) -> Published {
+        let nothing = Published { shard: self.id, committed: 0, packets: 0 };
+        if let Some(last) = *lock(&self.last_published) {
+            return last;
+        }
+        match self.word().load() {
+            Some(p) if p.shard == self.id => p,
+            // Sealed between the two looks.
+            _ => lock(&self.last_published).unwrap_or(nothing),
+        }
+    }
+
+    /// The time of the first and the last packet, when there is one.
+    pub fn times(&self) -> Option<(CaptureTime, CaptureTime)> {
+        let (first, last) = (self.first.load(Ordering::Acquire), self.last.load(Ordering::Acquire));
+        (first != i64::MAX).then_some((CaptureTime::from_nanos(first), CaptureTime::from_nanos(last)))
+    }
+
+    /// The slot that holds a block, pinned, and how far its bytes are published.
+    pub fn pin(&self, block: u64) -> Option<Arc<Slot>> {
+        self.blocks.read().unwrap_or_else(PoisonError::into_inner).get(&block).cloned()
+    }
+}
+
+/// One tap that is being written.
+#[derive(Debug)]
+pub(crate) struct TapLive {
+    pub info: TapInfo,
+    pub staging: Arc<Staging>,
+    pub slots: Vec<Arc<Slot>>,
+    /// Oldest first; at most `OPEN_SHARDS`.
+    pub shards: RwLock<VecDeque<Arc<LiveShard>>>,
+    /// Nothing earlier will come on this tap.
+    pub watermark: AtomicI64,
+    pub finished: AtomicBool,
+    /// The next shard, made ready ahead of the writer.
+    pub next: Mutex<Option<Arc<LiveShard>>>,
+    pub flusher: Bell,
+    pub keeper: Bell,
+    /// What keeps bytes from reaching the disk, while it does.
+    pub trouble: Mutex<Option<StoreError>>,
+}
+
+impl TapLive {
+    pub fn shards(&self) -> Vec<Arc<LiveShard>> {
+        self.shards.read().unwrap_or_else(PoisonError::into_inner).iter().cloned().collect()
+    }
+
+    /// One of the open shards, also the one that is made ready.
+    pub fn shard(&self, id: ShardId) -> Option<Arc<LiveShard>> {
+        let open = self.shards().into_iter().find(|s| s.id == id);
+        open.or_else(|| lock(&self.next).clone().filter(|s| s.id == id))
+    }
+
+    /// A slot that is on disk and that nobody reads; looks from `hint` on.
+    pub fn free_slot(&self, hint: usize) -> Option<&Arc<Slot>> {
+        let n = self.slots.len();
+        (0..n).map(|i| &self.slots[(hint + i) % n]).find(|slot| {
+            let free = !slot.busy.load(Ordering::Acquire) && Arc::strong_count(slot) == 1;
+            // Pairs with the release of the reader that dropped its pin.
+            fence(Ordering::Acquire);
+            free
+        })
+    }
+
+    /// Bytes that are published and not in a file yet, and the room for them.
+    pub fn queue(&self) -> (u64, u64) {
+        let waiting = self
+            .shards()
+            .iter()
+            .map(|s| s.published().committed.saturating_sub(s.flushed.load(Ordering::Acquire)))
+            .sum();
+        (waiting, self.slots.len() as u64 * SLOT_LEN)
+    }
+}
+
+/// Wakes one thread, or lets it sleep for a while.
+#[derive(Debug, Default)]
+pub(crate) struct Bell {
+    rung: Mutex<bool>,
+    changed: Condvar,
+}
+
+impl Bell {
+    pub fn ring(&self) {
+        *lock(&self.rung) = true;
+        self.changed.notify_one();
+    }
+
+    pub fn wait(&self, at_most: Duration) {
+        let rung = lock(&self.rung);
+        let (mut rung, _) = self
+            .changed
+            .wait_timeout_while(rung, at_most, |rung| !*rung)
+            .unwrap_or_else(PoisonError::into_inner);
+        *rung = false;
+    }
+}
+
+/// A panicking thread leaves these plain values whole.
+pub(crate) fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

@@ -1,0 +1,25 @@
+//! Shards: pcap files of a fixed size, written through staging slots and mapped for reading.
+//!
+//! `format` says what stands in them, `staging` is the shared memory that packets are copied into, `writer` fills it,
+//! `flush` brings it to disk, `live` is what both and the readers share, `reader` gives views, `recover` mends after a crash.
+
+mod file;
+mod flush;
+pub(crate) mod format;
+mod live;
+mod reader;
+mod recover;
+mod staging;
+mod tail;
+mod writer;
+
+pub use format::RECORD_HEADER_LEN;
+pub(crate) use live::TapLive;
+pub use reader::{Chunk, Record, RecordView, Records, Shard, ShardBytes};
+pub use recover::{Recovered, recover};
+pub(crate) use staging::open_for_reading as open_staging;
+pub use tail::TapTail;
+pub use writer::{Appended, ShardWriter, WhenFull, WriterOptions};
+
+#[cfg(test)]
+mod tests;

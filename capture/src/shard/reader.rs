@@ -1,0 +1,347 @@
+//! Views into shards: from the file's mapping, or from a pinned staging slot while the bytes are on their way to the file.
+//!
+//! A view costs no copy, but where it crosses from one slot into the next (one record in some 800).
+#![allow(unsafe_code)]
+
+use super::file::shard_path;
+use super::format::{FILE_HEADER_LEN, RecordHeader};
+use super::live::{LiveShard, Slot};
+use super::staging::{SLOT_LEN, Staging};
+use crate::store::ShardInfo;
+use crate::{CaptureTime, LinkType, ReadError, ShardId, StoreError, TapId};
+use memmap2::Mmap;
+use std::fs::File;
+use std::ops::{Deref, Range};
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+pub use super::format::RECORD_HEADER_LEN;
+
+/// A shard, open for reading. Holding it is the lease: retention may unlink the file, its bytes stay readable.
+#[derive(Debug)]
+pub struct Shard {
+    info: ShardInfo,
+    map: Arc<Mmap>,
+    live: Live,
+}
+
+#[derive(Debug)]
+enum Live {
+    /// Sealed when it was opened.
+    No,
+    /// Written in this process.
+    Here(Arc<LiveShard>),
+    /// Written by another process of this boot.
+    Elsewhere { staging: Arc<Staging>, committed: AtomicU64 },
+}
+
+impl Shard {
+    pub(crate) fn open(
+        shards_dir: &Path,
+        info: ShardInfo,
+        here: Option<Arc<LiveShard>>,
+        elsewhere: Option<Arc<Staging>>,
+    ) -> Result<Self, StoreError> {
+        let path = shard_path(shards_dir, info.id);
+        let file = match File::open(&path) {
+            Ok(file) => file,
+            Err(e) if e.kind() == std::io::ErrorKind::NotFound => {
+                return Err(StoreError::Gone { shard: info.id });
+            }
+            Err(e) => return Err(StoreError::io("opening", &path)(e)),
+        };
+        // SAFETY: the file is only ever cut above its published length, and never read above it; nothing rewrites published
+        // bytes. A disk that fails under the mapping is the one cause of SIGBUS left: there is no data to go on with then.
+        let map = unsafe { Mmap::map(&file) }.map_err(StoreError::io("mapping", &path))?;
+        let live = match (here, elsewhere) {
+            (Some(live), _) => Live::Here(live),
+            (None, Some(staging)) => Live::Elsewhere { staging, committed: AtomicU64::new(info.bytes) },
+            (None, None) => Live::No,
+        };
+        Ok(Self { info, map: Arc::new(map), live })
+    }
+
+    /// Its number.
+    pub fn id(&self) -> ShardId {
+        self.info.id
+    }
+
+    /// Its packets' link type.
+    pub fn link(&self) -> LinkType {
+        self.info.link
+    }
+
+    /// The tap that it belongs to.
+    pub fn tap(&self) -> TapId {
+        self.info.tap
+    }
+
+    /// Whether nothing will be added.
+    pub fn sealed(&self) -> bool {
+        match &self.live {
+            Live::No => true,
+            Live::Here(live) => live.full_at.load(Ordering::Acquire) != 0,
+            Live::Elsewhere { .. } => false,
+        }
+    }
+
+    /// Published length in bytes, file header included: the offset of the next record.
+    pub fn committed(&self) -> u64 {
+        match &self.live {
+            Live::No => self.info.bytes,
+            Live::Here(live) => live.published().committed,
+            Live::Elsewhere { staging, committed } => {
+                let word =
+                    staging.open_shards().iter().filter_map(|w| w.load()).find(|p| p.shard == self.info.id);
+                if let Some(published) = word {
+                    committed.fetch_max(published.committed, Ordering::AcqRel);
+                }
+                committed.load(Ordering::Acquire).min(self.map.len() as u64)
+            }
+        }
+    }
+
+    /// The bytes of a published range.
+    pub fn bytes(&self, offset: u64, len: usize) -> Result<ShardBytes, ReadError> {
+        let committed = self.committed();
+        if offset.checked_add(len as u64).is_none_or(|end| end > committed) {
+            return Err(ReadError::Beyond { shard: self.info.id, offset, len: len as u64, committed });
+        }
+        let (start, end) = (offset as usize, offset as usize + len);
+        match &self.live {
+            Live::No => Ok(self.mapped(start..end)),
+            Live::Here(live) => Ok(self.bytes_here(live, offset, len)),
+            Live::Elsewhere { staging, .. } => self.bytes_elsewhere(staging, offset, len),
+        }
+    }
+
+    /// The record that begins at `offset`.
+    pub fn record(&self, offset: u64) -> Result<Record, ReadError> {
+        let header = self.header(offset)?;
+        let data = self.bytes(offset + RECORD_HEADER_LEN, header.captured_len as usize)?;
+        Ok(Record { offset, time: header.time, original_len: header.original_len, data })
+    }
+
+    /// The records from `from` (a record boundary, at least 24) on, up to about 1 MiB of them; `None` when there is none (yet).
+    pub fn chunk(&self, from: u64) -> Result<Option<Chunk>, ReadError> {
+        let from = from.max(FILE_HEADER_LEN);
+        let committed = self.committed();
+        if from >= committed {
+            return Ok(None);
+        }
+        // Up to the block's end, so that a live chunk lies in one slot. The record that crosses it comes alone.
+        let block_end = (from / SLOT_LEN + 1) * SLOT_LEN;
+        let window = committed.min(block_end) - from;
+        let bytes = self.bytes(from, window as usize)?;
+        let whole = whole_records(&bytes).map_err(|at| self.torn(from + at as u64))?;
+        if whole > 0 {
+            return Ok(Some(Chunk { base: from, bytes: bytes.slice(0..whole) }));
+        }
+        let len = self.header(from)?.record_len();
+        Ok(Some(Chunk { base: from, bytes: self.bytes(from, len as usize).map_err(|_| self.torn(from))? }))
+    }
+
+    /// Tells the system that these bytes will be read soon.
+    pub fn prefetch(&self, offset: u64, len: u64) {
+        let end = (offset + len).min(self.map.len() as u64);
+        if offset < end {
+            let _ =
+                self.map.advise_range(memmap2::Advice::WillNeed, offset as usize, (end - offset) as usize);
+        }
+    }
+
+    fn header(&self, offset: u64) -> Result<RecordHeader, ReadError> {
+        let bytes = self.bytes(offset, RECORD_HEADER_LEN as usize)?;
+        let header = bytes.first_chunk().and_then(RecordHeader::decode);
+        header.ok_or_else(|| self.torn(offset))
+    }
+
+    fn torn(&self, offset: u64) -> ReadError {
+        ReadError::Torn { shard: self.info.id, offset }
+    }
+
+    fn mapped(&self, range: Range<usize>) -> ShardBytes {
+        ShardBytes { owner: Owner::Map(self.map.clone()), start: range.start, len: range.len() }
+    }
+
+    fn bytes_here(&self, live: &LiveShard, offset: u64, len: usize) -> ShardBytes {
+        let (start, block) = (offset as usize, offset / SLOT_LEN);
+        let last = (offset + len.max(1) as u64 - 1) / SLOT_LEN;
+        if block == last {
+            // A block that is not in the table any more has reached the file.
+            return match live.pin(block) {
+                Some(slot) => {
+                    ShardBytes { owner: Owner::Slot(slot), start: (offset % SLOT_LEN) as usize, len }
+                }
+                None => self.mapped(start..start + len),
+            };
+        }
+        let mut copy = Vec::with_capacity(len);
+        for block in block..=last {
+            let from = offset.max(block * SLOT_LEN);
+            let to = (offset + len as u64).min((block + 1) * SLOT_LEN);
+            copy.extend_from_slice(&self.bytes_here(live, from, (to - from) as usize));
+        }
+        ShardBytes::copied(copy)
+    }
+
+    fn bytes_elsewhere(&self, staging: &Staging, offset: u64, len: usize) -> Result<ShardBytes, ReadError> {
+        let mut copy = vec![0; len];
+        let mut staged = false;
+        let mut at = offset;
+        while at < offset + len as u64 {
+            let to = (offset + len as u64).min((at / SLOT_LEN + 1) * SLOT_LEN);
+            let part = (at - offset) as usize..(to - offset) as usize;
+            if staging
+                .copy(self.info.id, at / SLOT_LEN, (at % SLOT_LEN) as usize, &mut copy[part.clone()])
+                .is_some()
+            {
+                staged = true;
+            } else {
+                copy[part].copy_from_slice(&self.map[at as usize..to as usize]);
+            }
+            at = to;
+        }
+        // Nothing was staged: it is in the file, no copy needed.
+        Ok(if staged {
+            ShardBytes::copied(copy)
+        } else {
+            self.mapped(offset as usize..offset as usize + len)
+        })
+    }
+}
+
+/// Length of the whole records at the start of `bytes`; the place where no record can begin, if one is met.
+fn whole_records(bytes: &[u8]) -> Result<usize, usize> {
+    let mut at = 0;
+    while let Some(header) = bytes.get(at..).and_then(|b| b.first_chunk()) {
+        let header = RecordHeader::decode(header).ok_or(at)?;
+        let end = at + header.record_len() as usize;
+        if end > bytes.len() {
+            break;
+        }
+        at = end;
+    }
+    Ok(at)
+}
+
+/// Bytes of a shard: a view that keeps what it points into. Cheap to clone and to cut.
+#[derive(Clone, Debug)]
+pub struct ShardBytes {
+    owner: Owner,
+    start: usize,
+    len: usize,
+}
+
+#[derive(Clone, Debug)]
+enum Owner {
+    Map(Arc<Mmap>),
+    Slot(Arc<Slot>),
+    Copy(Arc<[u8]>),
+}
+
+impl ShardBytes {
+    /// Bytes that come from no shard, for what must be put together.
+    pub fn copied(bytes: Vec<u8>) -> Self {
+        Self { start: 0, len: bytes.len(), owner: Owner::Copy(bytes.into()) }
+    }
+
+    /// A part of it; panics like a slice when the range is outside.
+    pub fn slice(&self, range: Range<usize>) -> Self {
+        assert!(range.start <= range.end && range.end <= self.len, "{range:?} of {} bytes", self.len);
+        Self { owner: self.owner.clone(), start: self.start + range.start, len: range.len() }
+    }
+}
+
+impl Deref for ShardBytes {
+    type Target = [u8];
+
+    #[inline]
+    fn deref(&self) -> &[u8] {
+        match &self.owner {
+            Owner::Map(map) => &map[self.start..self.start + self.len],
+            Owner::Slot(slot) => &slot.staging.slot_bytes(slot.index, self.start + self.len)[self.start..],
+            Owner::Copy(bytes) => &bytes[self.start..self.start + self.len],
+        }
+    }
+}
+
+impl AsRef<[u8]> for ShardBytes {
+    fn as_ref(&self) -> &[u8] {
+        self
+    }
+}
+
+/// Whole records, one after the other.
+#[derive(Clone, Debug)]
+pub struct Chunk {
+    /// Offset in the shard of the first record.
+    pub base: u64,
+    /// Headers and data.
+    pub bytes: ShardBytes,
+}
+
+impl Chunk {
+    /// Its records, in the order of capture.
+    pub fn records(&self) -> Records<'_> {
+        Records { bytes: &self.bytes, offset: self.base }
+    }
+
+    /// Offset in the shard behind the last record: where the next chunk begins.
+    pub fn end(&self) -> u64 {
+        self.base + self.bytes.len() as u64
+    }
+}
+
+/// Iterates over a chunk's records.
+#[derive(Clone, Debug)]
+pub struct Records<'a> {
+    bytes: &'a [u8],
+    offset: u64,
+}
+
+impl<'a> Iterator for Records<'a> {
+    type Item = RecordView<'a>;
+
+    #[inline]
+    fn next(&mut self) -> Option<RecordView<'a>> {
+        let header = RecordHeader::decode(self.bytes.first_chunk()?)?;
+        let (record, rest) = self.bytes.split_at_checked(header.record_len() as usize)?;
+        let view = RecordView {
+            offset: self.offset,
+            time: header.time,
+            original_len: header.original_len,
+            data: &record[RECORD_HEADER_LEN as usize..],
+        };
+        self.bytes = rest;
+        self.offset += header.record_len();
+        Some(view)
+    }
+}
+
+/// A packet in a chunk.
+#[derive(Clone, Copy, Debug)]
+pub struct RecordView<'a> {
+    /// Offset in the shard of the record's 16-byte header.
+    pub offset: u64,
+    /// When it was captured.
+    pub time: CaptureTime,
+    /// Its length on the wire in bytes.
+    pub original_len: u32,
+    /// The captured bytes.
+    pub data: &'a [u8],
+}
+
+/// A packet of a shard.
+#[derive(Clone, Debug)]
+pub struct Record {
+    /// Offset in the shard of the record's 16-byte header.
+    pub offset: u64,
+    /// When it was captured.
+    pub time: CaptureTime,
+    /// Its length on the wire in bytes.
+    pub original_len: u32,
+    /// The captured bytes.
+    pub data: ShardBytes,
+}

@@ -1,0 +1,151 @@
+//! After a crash: brings every unsealed shard to the length that was published (same boot) or durable (power loss), and
+//! seals it. Nothing that was published is dropped, nothing that was only reserved is read.
+
+use super::file::{Mark, mark_path, shard_path};
+use super::format::{FILE_HEADER_LEN, RECORD_HEADER_LEN, RecordHeader};
+use super::staging::{SLOT_LEN, Staging, places};
+use crate::journal::JournalRecord;
+use crate::store::{ShardInfo, Store, WriterLock};
+use crate::{CaptureTime, ShardId, StoreError};
+use std::fs::File;
+use std::os::unix::fs::FileExt;
+
+/// What was done for one shard.
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub struct Recovered {
+    /// The shard.
+    pub shard: ShardId,
+    /// Its length now.
+    pub bytes: u64,
+    /// Its packets now.
+    pub packets: u64,
+    /// Whether the staging of this boot was there, so that all published packets are. Otherwise up to a sync interval's worth
+    /// (1 s by default) that was published before a power loss may be missing.
+    pub complete: bool,
+    /// Where the records stop making sense before that length, if they do; what is behind is kept, `verify` shows it.
+    pub torn_at: Option<u64>,
+}
+
+/// Recovers all shards that a crash left unsealed.
+pub fn recover(store: &Store, _lock: &WriterLock) -> Result<Vec<Recovered>, StoreError> {
+    let mut done = Vec::new();
+    let unsealed: Vec<ShardInfo> = store.shards().into_iter().filter(|s| !s.sealed).collect();
+    for shard in &unsealed {
+        if let Some(recovered) = one(store, shard)? {
+            done.push(recovered);
+        }
+    }
+    for tap in store.taps() {
+        for path in places(store.dir(), &store.id().to_string(), tap.id) {
+            let _ = std::fs::remove_file(path);
+        }
+    }
+    Ok(done)
+}
+
+fn one(store: &Store, shard: &ShardInfo) -> Result<Option<Recovered>, StoreError> {
+    let dir = store.shards_dir();
+    let (path, mark_path) = (shard_path(&dir, shard.id), mark_path(&dir, shard.id));
+    let file = match File::options().read(true).write(true).open(&path) {
+        Ok(file) => file,
+        // Deleted before the journal could say so, or never made.
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => {
+            store.shard_deleted(shard.id)?;
+            return Ok(None);
+        }
+        Err(e) => return Err(StoreError::io("opening", &path)(e)),
+    };
+    let mark = Mark::read(&mark_path).filter(|m| m.shard == shard.id);
+    let durable = mark.map_or(FILE_HEADER_LEN, |m| m.bytes);
+    let mut published = None;
+    for place in places(store.dir(), &store.id().to_string(), shard.tap) {
+        let Some(staging) = Staging::open(&place)? else { continue };
+        let word = staging.open_shards().iter().filter_map(|w| w.load()).find(|p| p.shard == shard.id);
+        if let Some(word) = word {
+            restore(&file, &path, &staging, shard.id, word.committed)?;
+            published = Some(word.committed);
+        }
+    }
+    let bytes = published.unwrap_or(durable).max(FILE_HEADER_LEN);
+    let scan = scan(&file, bytes);
+    if scan.packets == 0 && bytes <= FILE_HEADER_LEN {
+        store.shard_deleted(shard.id)?;
+        let _ = std::fs::remove_file(&path);
+        let _ = std::fs::remove_file(&mark_path);
+        return Ok(None);
+    }
+    file.set_len(bytes).map_err(StoreError::io("trimming", &path))?;
+    file.sync_all().map_err(StoreError::io("syncing", &path))?;
+    let recovered = Recovered {
+        shard: shard.id,
+        bytes,
+        packets: scan.packets,
+        complete: published.is_some(),
+        torn_at: (scan.end < bytes).then_some(scan.end),
+    };
+    store.append(&JournalRecord::ShardAnchors { shard: shard.id, offsets: scan.anchors })?;
+    store.append(&JournalRecord::ShardRecovered(recovered.clone()))?;
+    store.shard_sealed(shard.id, bytes, scan.packets, scan.times)?;
+    let _ = std::fs::remove_file(&mark_path);
+    Ok(Some(recovered))
+}
+
+/// Writes the blocks that are still in staging into the file; those that are not had reached it.
+fn restore(
+    file: &File,
+    path: &std::path::Path,
+    staging: &Staging,
+    shard: ShardId,
+    committed: u64,
+) -> Result<(), StoreError> {
+    let mut buffer = vec![0; SLOT_LEN as usize];
+    for block in 0..committed.div_ceil(SLOT_LEN) {
+        let len = (committed - block * SLOT_LEN).min(SLOT_LEN) as usize;
+        if staging.copy(shard, block, 0, &mut buffer[..len]).is_some() {
+            file.write_all_at(&buffer[..len], block * SLOT_LEN).map_err(StoreError::io("restoring", path))?;
+        }
+    }
+    Ok(())
+}
+
+struct Scan {
+    packets: u64,
+    end: u64,
+    times: Option<(CaptureTime, CaptureTime)>,
+    anchors: Vec<u64>,
+}
+
+/// Walks the record headers up to `bytes`.
+fn scan(file: &File, bytes: u64) -> Scan {
+    let mut scan = Scan { packets: 0, end: FILE_HEADER_LEN, times: None, anchors: Vec::new() };
+    // Plain reads, so that a shard that another program cut gives an error and not a signal.
+    let (mut window, mut base) = (Vec::new(), 0u64);
+    let mut next_block = 0;
+    loop {
+        let at = scan.end;
+        if at + RECORD_HEADER_LEN > bytes {
+            break;
+        }
+        if at < base || at + RECORD_HEADER_LEN > base + window.len() as u64 {
+            base = at;
+            window.resize((4 << 20).min((bytes - at) as usize), 0);
+            if file.read_exact_at(&mut window, at).is_err() {
+                break;
+            }
+        }
+        let Some(header) = window[(at - base) as usize..].first_chunk().and_then(RecordHeader::decode) else {
+            break;
+        };
+        if at + header.record_len() > bytes {
+            break;
+        }
+        if at / SLOT_LEN >= next_block {
+            scan.anchors.push(at);
+            next_block = at / SLOT_LEN + 1;
+        }
+        scan.times = Some((scan.times.map_or(header.time, |t| t.0), header.time));
+        scan.packets += 1;
+        scan.end = at + header.record_len();
+    }
+    scan
+}

@@ -1,0 +1,99 @@
+//! Reads a tap's shards in order, up to the packet that was published last: what the indexer follows.
+
+use super::live::TapLive;
+use super::reader::{Chunk, Shard};
+use crate::store::Store;
+use crate::{CaptureTime, ReadError, ShardId, StoreError, TapId};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+/// A place in a tap's packets that moves on.
+#[derive(Debug)]
+pub struct TapTail {
+    store: Store,
+    tap: TapId,
+    live: Option<Arc<TapLive>>,
+    current: Option<Arc<Shard>>,
+    /// The shard and the offset of the next record.
+    position: (ShardId, u64),
+}
+
+impl TapTail {
+    /// Begins behind `position` (a shard and the offset of the next record), or with the tap's oldest retained shard.
+    pub fn new(store: &Store, tap: TapId, position: Option<(ShardId, u64)>) -> Self {
+        let live = store.live_tap(tap);
+        Self { store: store.clone(), tap, live, current: None, position: position.unwrap_or((ShardId(0), 0)) }
+    }
+
+    /// The tap.
+    pub fn tap(&self) -> TapId {
+        self.tap
+    }
+
+    /// The shard and the offset of the next record.
+    pub fn position(&self) -> (ShardId, u64) {
+        self.position
+    }
+
+    /// Nothing earlier than this will come.
+    pub fn watermark(&self) -> CaptureTime {
+        match &self.live {
+            Some(live) => CaptureTime::from_nanos(live.watermark.load(Ordering::Acquire)),
+            None => CaptureTime::MAX,
+        }
+    }
+
+    /// Whether the tap is closed; together with a `next` that gave nothing afterwards, that was all.
+    pub fn finished(&self) -> bool {
+        self.live.as_ref().is_none_or(|live| live.finished.load(Ordering::Acquire))
+    }
+
+    /// The next records, `None` when there are none at the moment. Shards that retention has deleted are passed over.
+    pub fn next(&mut self) -> Result<Option<(Arc<Shard>, Chunk)>, ReadError> {
+        loop {
+            if self.current.is_none() && !self.open_next()? {
+                return Ok(None);
+            }
+            let Some(shard) = self.current.clone() else { return Ok(None) };
+            // Asked before the chunk: what was published until then is in it.
+            let sealed = shard.sealed();
+            if let Some(chunk) = shard.chunk(self.position.1)? {
+                self.position = (shard.id(), chunk.end());
+                return Ok(Some((shard, chunk)));
+            }
+            if !sealed {
+                return Ok(None);
+            }
+            self.current = None;
+            self.position = (ShardId(shard.id().0 + 1), 0);
+        }
+    }
+
+    /// Leaves out damage that was met at the current place: goes on at `offset` of the same shard, or behind the shard.
+    pub fn skip_to(&mut self, offset: Option<u64>) {
+        match offset {
+            Some(offset) => self.position.1 = offset,
+            None => {
+                self.current = None;
+                self.position = (ShardId(self.position.0.0 + 1), 0);
+            }
+        }
+    }
+
+    fn open_next(&mut self) -> Result<bool, ReadError> {
+        loop {
+            let Some(id) = self.store.next_shard_of(self.tap, self.position.0) else { return Ok(false) };
+            if id != self.position.0 {
+                self.position = (id, 0);
+            }
+            match self.store.shard(id) {
+                Ok(shard) => {
+                    self.current = Some(shard);
+                    return Ok(true);
+                }
+                Err(StoreError::Gone { .. }) => self.position = (ShardId(id.0 + 1), 0),
+                Err(e) => return Err(e.into()),
+            }
+        }
+    }
+}

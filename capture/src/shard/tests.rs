@@ -1,0 +1,189 @@
+use super::*;
+use crate::journal::{Provenance, SourceKind};
+use crate::store::{NewTap, Store, WriterLock};
+use crate::{CaptureTime, LinkType, ReadError, StoreError};
+use std::time::Duration;
+
+fn packet(n: u64) -> Vec<u8> {
+    let len = 60 + (n.wrapping_mul(2_654_435_761) % 1_400) as usize;
+    let mut data = vec![n as u8; len];
+    data[..8].copy_from_slice(&n.to_le_bytes());
+    data
+}
+
+fn time(n: u64) -> CaptureTime {
+    CaptureTime::from_nanos(1_700_000_000_000_000_000 + n as i64 * 1_000)
+}
+
+fn writer(store: &Store, lock: &WriterLock, shard_size: u64, when_full: WhenFull) -> ShardWriter {
+    let source = store.open_source(lock, SourceKind::Live, time(0)).unwrap();
+    let tap = NewTap {
+        source,
+        name: "t0".into(),
+        link: LinkType::ETHERNET,
+        snaplen: 65_535,
+        provenance: Provenance::Captured,
+    };
+    let options = WriterOptions { shard_size, staging_bytes: 8 << 20, when_full, ..Default::default() };
+    ShardWriter::open(store, lock, tap, options).unwrap()
+}
+
+fn check(tail: &mut TapTail, next: &mut u64) {
+    while let Some((_, chunk)) = tail.next().unwrap() {
+        for record in chunk.records() {
+            assert_eq!(record.data, packet(*next), "packet {next}");
+            assert_eq!(record.time, time(*next));
+            *next += 1;
+        }
+    }
+}
+
+#[test]
+fn what_is_published_is_read_at_once_across_slots_and_shards() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = Store::create(dir.path()).unwrap();
+    let lock = store.lock().unwrap();
+    let mut writer = writer(&store, &lock, 3 << 20, WhenFull::Wait);
+    let mut tail = TapTail::new(&store, writer.tap(), None);
+    let (mut read, count) = (0, 30_000);
+    for n in 0..count {
+        assert_eq!(writer.append(time(n), 0, &packet(n)), Appended::Stored);
+        if n % 100 == 99 {
+            writer.publish();
+            check(&mut tail, &mut read);
+            assert_eq!(read, n + 1);
+        }
+    }
+    writer.finish().unwrap();
+    check(&mut tail, &mut read);
+    assert!(tail.finished() && read == count);
+
+    let shards = Store::open(dir.path()).unwrap().shards();
+    assert!(shards.len() > 3 && shards.iter().all(|s| s.sealed));
+    assert_eq!(shards.iter().map(|s| s.packets).sum::<u64>(), count);
+    for shard in &shards {
+        let path = dir.path().join(format!("shards/{:016}.pcap", shard.id.0));
+        assert_eq!(std::fs::metadata(path).unwrap().len(), shard.bytes);
+        assert!(!shard.anchors.is_empty());
+        let open = store.shard(shard.id).unwrap();
+        for anchor in shard.anchors.iter() {
+            open.record(*anchor).unwrap();
+        }
+    }
+    assert_eq!(
+        std::fs::read_dir(dir.path().join("shards")).unwrap().count(),
+        shards.len(),
+        "no marks, no unused shard"
+    );
+}
+
+#[test]
+fn a_reader_that_holds_on_is_not_written_over() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = Store::create(dir.path()).unwrap();
+    let lock = store.lock().unwrap();
+    let mut writer = writer(&store, &lock, 64 << 20, WhenFull::Wait);
+    writer.append(time(0), 0, &packet(0));
+    writer.publish();
+    let mut tail = TapTail::new(&store, writer.tap(), None);
+    let (shard, chunk) = tail.next().unwrap().unwrap();
+    let held = chunk.records().next().unwrap().data.to_vec();
+    for n in 1..40_000 {
+        writer.append(time(n), 0, &packet(n));
+    }
+    writer.publish();
+    assert_eq!(chunk.records().next().unwrap().data, held);
+    assert_eq!(&*shard.record(24).unwrap().data, &packet(0)[..]);
+    assert!(matches!(shard.bytes(shard.committed(), 1), Err(ReadError::Beyond { .. })));
+    writer.finish().unwrap();
+    assert_eq!(chunk.records().next().unwrap().data, held);
+}
+
+#[test]
+fn another_opening_of_the_store_sees_what_is_published() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = Store::create(dir.path()).unwrap();
+    let lock = store.lock().unwrap();
+    let mut writer = writer(&store, &lock, 64 << 20, WhenFull::Wait);
+    for n in 0..5_000 {
+        writer.append(time(n), 0, &packet(n));
+    }
+    writer.publish();
+    // As another process would: it knows nothing of this one's memory.
+    let outside = Store::open(dir.path()).unwrap();
+    assert!(
+        matches!(outside.lock(), Err(StoreError::AlreadyWritten { pid, .. }) if pid == std::process::id())
+    );
+    let (mut tail, mut read) = (TapTail::new(&outside, writer.tap(), None), 0);
+    check(&mut tail, &mut read);
+    assert_eq!(read, 5_000);
+    writer.finish().unwrap();
+    outside.refresh().unwrap();
+    assert!(outside.shards()[0].sealed);
+}
+
+#[test]
+fn without_a_clean_end_in_the_same_boot_nothing_published_is_missing() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = Store::create(dir.path()).unwrap();
+    let lock = store.lock().unwrap();
+    let mut writer = writer(&store, &lock, 2 << 20, WhenFull::Wait);
+    for n in 0..5_000 {
+        writer.append(time(n), 0, &packet(n));
+    }
+    writer.publish();
+    writer.append(time(5_000), 0, &packet(5_000));
+    // The process is gone: neither its threads nor its destructors run.
+    std::mem::forget(writer);
+    drop(lock);
+    let store = Store::open(dir.path()).unwrap();
+    let lock = store.lock().unwrap();
+    let recovered = store.recover(&lock).unwrap();
+    assert!(
+        !recovered.is_empty() && recovered.iter().all(|r| r.complete && r.torn_at.is_none()),
+        "{recovered:?}"
+    );
+    let (mut tail, mut read) = (TapTail::new(&store, store.taps()[0].id, None), 0);
+    check(&mut tail, &mut read);
+    assert_eq!(read, 5_000);
+}
+
+#[test]
+fn after_power_loss_the_mark_decides_and_nothing_is_invented() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = Store::create(dir.path()).unwrap();
+    let lock = store.lock().unwrap();
+    let mut writer = writer(&store, &lock, 8 << 20, WhenFull::Wait);
+    for n in 0..2_000 {
+        writer.append(time(n), 0, &packet(n));
+    }
+    writer.publish();
+    std::thread::sleep(Duration::from_millis(1_600));
+    for n in 2_000..2_500 {
+        writer.append(time(n), 0, &packet(n));
+    }
+    writer.publish();
+    let staging = store.live_tap(writer.tap()).unwrap().staging.path().to_owned();
+    std::mem::forget(writer);
+    std::fs::remove_file(staging).unwrap();
+    drop(lock);
+    let store = Store::open(dir.path()).unwrap();
+    let lock = store.lock().unwrap();
+    let recovered = store.recover(&lock).unwrap();
+    assert!(recovered.iter().all(|r| !r.complete), "{recovered:?}");
+    let (mut tail, mut read) = (TapTail::new(&store, store.taps()[0].id, None), 0);
+    check(&mut tail, &mut read);
+    assert!((2_000..=2_500).contains(&read), "{read}");
+}
+
+#[test]
+fn what_is_no_store_is_refused() {
+    let dir = tempfile::tempdir().unwrap();
+    assert!(matches!(Store::open(dir.path()), Err(StoreError::NotAStore { .. })));
+    std::fs::write(dir.path().join("holiday.jpg"), b"x").unwrap();
+    assert!(matches!(Store::create(dir.path()), Err(StoreError::NotEmpty { .. })));
+    assert!(dir.path().join("holiday.jpg").exists());
+    let newer = tempfile::tempdir().unwrap();
+    std::fs::write(newer.path().join("store.json"), r#"{"format":999,"id":"00"}"#).unwrap();
+    assert!(matches!(Store::open(newer.path()), Err(StoreError::NewerFormat { found: 999, .. })));
+}

@@ -1,0 +1,368 @@
+//! The writer: one copy from the caller's packet into a staging slot, in the layout that the shard will have.
+//!
+//! Costs a memcpy and a 16-byte header a packet; once a block (1 MiB) a look for a free slot and one short lock. Never waits for
+//! the disk unless told to ([`WhenFull::Wait`], for files): what finds no slot is dropped and counted by the caller.
+#![allow(unsafe_code)]
+
+use super::flush;
+use super::format::{self, FILE_HEADER_LEN, MAX_CAPTURED_LEN, RECORD_HEADER_LEN, RecordHeader};
+use super::live::{LiveShard, Slot, TapLive, lock};
+use super::staging::{OPEN_SHARDS, SLOT_LEN, Staging, place};
+use crate::store::{NewTap, Store, WriterLock};
+use crate::{CaptureTime, StoreError, TapId};
+use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
+use std::sync::{Arc, PoisonError};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+/// What to do with a packet while the disk is behind and all staging is taken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum WhenFull {
+    /// Drop it: a live tap never waits.
+    Drop,
+    /// Wait: a file can.
+    Wait,
+}
+
+/// How a tap's shards are written.
+#[derive(Clone, Copy, Debug)]
+pub struct WriterOptions {
+    /// Size of a shard in bytes; a multiple of 1 MiB, at least 2 MiB.
+    pub shard_size: u64,
+    /// Bytes of staging; at least 4 MiB.
+    pub staging_bytes: u64,
+    /// What to do when the disk is behind.
+    pub when_full: WhenFull,
+    /// The longest a packet stays in staging alone.
+    pub flush_interval: Duration,
+    /// The longest a packet is not durable.
+    pub sync_interval: Duration,
+}
+
+impl Default for WriterOptions {
+    fn default() -> Self {
+        Self {
+            shard_size: 256 << 20,
+            staging_bytes: 64 << 20,
+            when_full: WhenFull::Drop,
+            flush_interval: Duration::from_millis(250),
+            sync_interval: Duration::from_secs(1),
+        }
+    }
+}
+
+/// What became of a packet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Appended {
+    /// In the shard with the next [`ShardWriter::publish`].
+    Stored,
+    /// No room: the disk is behind or full.
+    Dropped,
+}
+
+/// Writes one tap's packets.
+#[derive(Debug)]
+pub struct ShardWriter {
+    store: Store,
+    live: Arc<TapLive>,
+    options: WriterOptions,
+    current: Option<Current>,
+    hint: usize,
+    threads: Vec<JoinHandle<()>>,
+    stop: Arc<AtomicBool>,
+}
+
+/// The shard under the writer's hand.
+#[derive(Debug)]
+struct Current {
+    shard: Arc<LiveShard>,
+    slot: Arc<Slot>,
+    /// Offset of the next record.
+    position: u64,
+    packets: u64,
+    /// Where the current block ends.
+    block_end: u64,
+    unpublished: bool,
+    last: CaptureTime,
+}
+
+impl ShardWriter {
+    /// Makes the tap known, its staging file and its first shard.
+    pub fn open(
+        store: &Store,
+        lock_held: &WriterLock,
+        tap: NewTap,
+        options: WriterOptions,
+    ) -> Result<Self, StoreError> {
+        let options = WriterOptions {
+            shard_size: options.shard_size.next_multiple_of(SLOT_LEN).max(2 * SLOT_LEN),
+            staging_bytes: options.staging_bytes.max(4 * SLOT_LEN),
+            ..options
+        };
+        let info = store.open_tap(lock_held, tap)?;
+        let slots = (options.staging_bytes / SLOT_LEN) as usize;
+        let path = place(store.dir(), &store.id().to_string(), info.id, slots);
+        let staging = Arc::new(Staging::create(&path, slots)?);
+        let slots = (0..staging.slots())
+            .map(|index| Arc::new(Slot { index, staging: staging.clone(), busy: AtomicBool::new(false) }))
+            .collect();
+        let live = Arc::new(TapLive {
+            info,
+            staging,
+            slots,
+            shards: Default::default(),
+            watermark: AtomicI64::new(i64::MIN),
+            finished: AtomicBool::new(false),
+            next: Default::default(),
+            flusher: Default::default(),
+            keeper: Default::default(),
+            trouble: Default::default(),
+        });
+        let first = flush::prepare(store, &live, &options)?;
+        *lock(&live.next) = Some(first);
+        store.register_live(&live);
+        let stop = Arc::new(AtomicBool::new(false));
+        let threads = flush::start(store, &live, options, &stop)?;
+        Ok(Self { store: store.clone(), live, options, current: None, hint: 0, threads, stop })
+    }
+
+    /// The tap that is written.
+    pub fn tap(&self) -> TapId {
+        self.live.info.id
+    }
+
+    /// Takes over one packet. `data` longer than 256 KiB is cut, as by a snaplen.
+    #[inline]
+    pub fn append(&mut self, time: CaptureTime, original_len: u32, data: &[u8]) -> Appended {
+        let data = &data[..data.len().min(MAX_CAPTURED_LEN as usize)];
+        let captured_len = data.len() as u32;
+        let header =
+            RecordHeader { time, captured_len, original_len: original_len.max(captured_len) }.encode();
+        let len = RECORD_HEADER_LEN + u64::from(captured_len);
+        let fits = self.current.as_ref().is_some_and(|c| c.position + len <= c.block_end);
+        if !fits && !self.make_room(len) {
+            return Appended::Dropped;
+        }
+        let Some(current) = &mut self.current else { return Appended::Dropped };
+        if current.position + len <= current.block_end {
+            current.put(&header);
+            current.put(data);
+        } else if !self.put_across(&header, data) {
+            return Appended::Dropped;
+        }
+        let Some(current) = &mut self.current else { return Appended::Dropped };
+        current.packets += 1;
+        current.unpublished = true;
+        current.last = time;
+        if current.packets == 1 {
+            current.shard.first.store(time.nanos(), Ordering::Release);
+        }
+        Appended::Stored
+    }
+
+    /// Shows all packets that were taken over to every reader.
+    #[inline]
+    pub fn publish(&mut self) {
+        let Some(current) = &mut self.current else { return };
+        if !current.unpublished {
+            return;
+        }
+        current.publish();
+        self.store.notify();
+    }
+
+    /// Says that nothing earlier than `time` will come: the interface was idle until then.
+    pub fn set_watermark(&mut self, time: CaptureTime) {
+        self.live.watermark.fetch_max(time.nanos(), Ordering::Release);
+        self.store.notify();
+    }
+
+    /// Bytes that wait for the disk, and the room for them.
+    pub fn queue(&self) -> (u64, u64) {
+        self.live.queue()
+    }
+
+    /// What keeps packets from reaching the disk, if anything does at the moment.
+    pub fn trouble(&self) -> Option<String> {
+        lock(&self.live.trouble).as_ref().map(ToString::to_string)
+    }
+
+    /// Publishes, brings everything to disk, seals.
+    pub fn finish(mut self) -> Result<(), StoreError> {
+        self.close();
+        match lock(&self.live.trouble).take() {
+            Some(trouble) => Err(trouble),
+            None => Ok(()),
+        }
+    }
+
+    fn close(&mut self) {
+        if self.threads.is_empty() {
+            return;
+        }
+        self.publish();
+        self.retire();
+        self.stop.store(true, Ordering::Release);
+        self.live.flusher.ring();
+        self.live.keeper.ring();
+        for thread in self.threads.drain(..) {
+            let _ = thread.join();
+        }
+        self.live.finished.store(true, Ordering::Release);
+        self.store.unregister_live(&self.live);
+        self.store.notify();
+    }
+
+    /// The slow path: a first or a next shard, or a next block, so that a record of `len` bytes can begin.
+    fn make_room(&mut self, len: u64) -> bool {
+        loop {
+            let full = match &self.current {
+                Some(c) => c.position + len > c.shard.size,
+                None => true,
+            };
+            // Exactly at a block's end the next block is begun here; a record that straddles is `put_across`'s.
+            let done = match (&self.current, full) {
+                (_, true) => self.next_shard(),
+                (Some(c), false) if c.position < c.block_end => return true,
+                (Some(_), false) => self.next_block() && self.anchor(),
+                (None, false) => false,
+            };
+            if done {
+                continue;
+            }
+            if self.options.when_full == WhenFull::Drop || lock(&self.live.trouble).is_some() {
+                return false;
+            }
+            self.wait_for_disk();
+        }
+    }
+
+    /// Only what is published is flushed, and only what is flushed makes room.
+    fn wait_for_disk(&mut self) {
+        self.publish();
+        self.live.flusher.ring();
+        std::thread::sleep(Duration::from_micros(200));
+    }
+
+    fn next_shard(&mut self) -> bool {
+        // The slot first: a shard is only begun with its first block at hand.
+        let Some(slot) = self.live.free_slot(self.hint).cloned() else { return false };
+        let Some(shard) = lock(&self.live.next).take() else {
+            self.live.keeper.ring();
+            return false;
+        };
+        self.publish();
+        self.retire();
+        self.hint = slot.index + 1;
+        let mut current = Current {
+            shard,
+            slot,
+            position: 0,
+            packets: 0,
+            block_end: SLOT_LEN,
+            unpublished: false,
+            last: CaptureTime::from_nanos(0),
+        };
+        current.begin_block(0);
+        lock(&current.shard.anchors).push(FILE_HEADER_LEN);
+        current.put(&format::file_header(self.live.info.link, self.live.info.snaplen));
+        current.shard.word().store(current.shard.id, FILE_HEADER_LEN, 0);
+        self.live.shards.write().unwrap_or_else(PoisonError::into_inner).push_back(current.shard.clone());
+        self.current = Some(current);
+        self.live.keeper.ring();
+        true
+    }
+
+    fn next_block(&mut self) -> bool {
+        let Some(slot) = self.live.free_slot(self.hint).cloned() else { return false };
+        let Some(current) = &mut self.current else { return false };
+        self.hint = slot.index + 1;
+        current.slot = slot;
+        let block = current.block_end / SLOT_LEN;
+        current.block_end += SLOT_LEN;
+        current.begin_block(block);
+        self.live.flusher.ring();
+        true
+    }
+
+    /// A record that begins in one block and ends in a later one. All or nothing: without a slot for its end it is not begun.
+    fn put_across(&mut self, header: &[u8], data: &[u8]) -> bool {
+        // A record is at most 256 KiB: it reaches into one more block at the most.
+        let this = self.current.as_ref().map(|c| c.slot.index);
+        let next = loop {
+            match self.live.free_slot(self.hint).filter(|s| Some(s.index) != this) {
+                Some(slot) => break slot.index,
+                None if self.options.when_full == WhenFull::Drop || lock(&self.live.trouble).is_some() => {
+                    return false;
+                }
+                None => self.wait_for_disk(),
+            }
+        };
+        self.hint = next;
+        for part in [header, data] {
+            let Some(current) = &mut self.current else { return false };
+            let room = (current.block_end - current.position) as usize;
+            let (here, there) = part.split_at(room.min(part.len()));
+            current.put(here);
+            if !there.is_empty() {
+                if !self.next_block() {
+                    return false;
+                }
+                let Some(current) = &mut self.current else { return false };
+                current.put(there);
+            }
+        }
+        self.anchor()
+    }
+
+    /// Notes that a record begins here, the first in its block.
+    fn anchor(&mut self) -> bool {
+        if let Some(current) = &self.current {
+            lock(&current.shard.anchors).push(current.position);
+        }
+        true
+    }
+
+    /// Leaves the current shard to be flushed and sealed.
+    fn retire(&mut self) {
+        let Some(current) = self.current.take() else { return };
+        current.shard.full_at.store(current.position, Ordering::Release);
+        drop(current);
+        self.live.flusher.ring();
+        // More open shards than the table has places can't be: `prepare` waits for a place.
+        debug_assert!(self.live.shards().len() <= OPEN_SHARDS);
+    }
+}
+
+impl Drop for ShardWriter {
+    fn drop(&mut self) {
+        self.close();
+    }
+}
+
+impl Current {
+    fn begin_block(&mut self, block: u64) {
+        self.slot.busy.store(true, Ordering::Release);
+        self.shard.staging.assign(self.slot.index, self.shard.id, block);
+        self.shard.blocks.write().unwrap_or_else(PoisonError::into_inner).insert(block, self.slot.clone());
+    }
+
+    #[inline]
+    fn put(&mut self, bytes: &[u8]) {
+        debug_assert!(self.position + bytes.len() as u64 <= self.block_end);
+        let at = (self.position % SLOT_LEN) as usize;
+        // SAFETY: callers checked that the bytes end inside the block; the slot is this writer's alone above the published
+        // length, and `bytes` comes from elsewhere.
+        unsafe {
+            let to = self.shard.staging.slot_ptr(self.slot.index).add(at);
+            to.copy_from_nonoverlapping(bytes.as_ptr(), bytes.len());
+        }
+        self.position += bytes.len() as u64;
+    }
+
+    fn publish(&mut self) {
+        self.shard.last.store(self.last.nanos(), Ordering::Release);
+        self.shard.word().store(self.shard.id, self.position, self.packets);
+        self.unpublished = false;
+    }
+}

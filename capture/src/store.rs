@@ -1,0 +1,566 @@
+//! The store: one directory, its shards, its journal, who may write it.
+
+use crate::error::StoreError;
+use crate::journal::{JournalFile, JournalRecord, Provenance, SourceKind};
+use crate::shard::{Recovered, Shard, TapLive, open_staging, recover};
+use crate::{CaptureTime, LinkType, ShardId, SourceId, TapId};
+use serde::{Deserialize, Serialize};
+use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::fmt;
+use std::fs::File;
+use std::io::{Read, Write};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, RwLock};
+use std::time::Duration;
+
+/// The newest format of the store that this program reads and writes.
+pub const FORMAT: u32 = 1;
+/// Shards that are kept mapped, the least recently used go first.
+const OPEN_SHARDS: usize = 256;
+
+/// A store's own id, random; also the id of the recorder that made it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct StoreUuid(pub [u8; 16]);
+
+impl fmt::Display for StoreUuid {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.iter().try_for_each(|b| write!(f, "{b:02x}"))
+    }
+}
+
+/// `store.json`.
+#[derive(Debug, Serialize, Deserialize)]
+struct Head {
+    format: u32,
+    id: String,
+}
+
+/// A shard, as the journal tells it.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct ShardInfo {
+    /// Its number.
+    pub id: ShardId,
+    /// The tap that it belongs to.
+    pub tap: TapId,
+    /// The source of that tap.
+    pub source: SourceId,
+    /// Link type.
+    pub link: LinkType,
+    /// Whether it is complete.
+    pub sealed: bool,
+    /// Length in bytes; of an unsealed shard what is published at the moment.
+    pub bytes: u64,
+    /// Packets, likewise.
+    pub packets: u64,
+    /// Capture times of its first and last packet, once it is sealed.
+    pub times: Option<(CaptureTime, CaptureTime)>,
+    /// BLAKE3 of the file, once it is computed.
+    pub hash: Option<[u8; 32]>,
+    /// How its packets came here.
+    pub provenance: Provenance,
+    /// Offsets of records to find the way from after damage.
+    #[serde(skip)]
+    pub anchors: Arc<[u64]>,
+}
+
+/// A tap, as the journal tells it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct TapInfo {
+    /// Its number.
+    pub id: TapId,
+    /// The source that it belongs to.
+    pub source: SourceId,
+    /// Interface or file name.
+    pub name: String,
+    /// Link type.
+    pub link: LinkType,
+    /// Longest capture of a packet in bytes.
+    pub snaplen: u32,
+    /// How its packets come here.
+    pub provenance: Provenance,
+}
+
+/// A tap to be opened.
+#[derive(Clone, Debug)]
+pub struct NewTap {
+    /// The source that it belongs to, from [`Store::open_source`].
+    pub source: SourceId,
+    /// Interface or file name.
+    pub name: String,
+    /// Link type.
+    pub link: LinkType,
+    /// Longest capture of a packet in bytes.
+    pub snaplen: u32,
+    /// How its packets come here.
+    pub provenance: Provenance,
+}
+
+/// A source, as the journal tells it.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct SourceInfo {
+    /// Its number.
+    pub id: SourceId,
+    /// What it is.
+    pub kind: SourceKind,
+    /// When it was opened.
+    pub at: CaptureTime,
+    /// Whether it ended as it should.
+    pub complete: bool,
+    /// Its packets, once it is complete.
+    pub packets: u64,
+    /// Where the file stopped making sense.
+    pub damage: Option<crate::file::Damage>,
+}
+
+/// What the journal says, summed up.
+#[derive(Debug, Default)]
+struct Catalog {
+    shards: BTreeMap<ShardId, ShardInfo>,
+    taps: BTreeMap<TapId, TapInfo>,
+    sources: BTreeMap<SourceId, SourceInfo>,
+    names: BTreeMap<String, String>,
+    next_shard: u64,
+}
+
+impl Catalog {
+    fn apply(&mut self, record: &JournalRecord) {
+        match record.clone() {
+            JournalRecord::SourceOpened { source, kind, at, .. } => {
+                let info = SourceInfo { id: source, kind, at, complete: false, packets: 0, damage: None };
+                self.sources.insert(source, info);
+            }
+            JournalRecord::SourceDone { source, packets, damage } => {
+                if let Some(s) = self.sources.get_mut(&source) {
+                    (s.complete, s.packets, s.damage) = (true, packets, damage);
+                }
+            }
+            JournalRecord::TapOpened { tap, source, name, link, snaplen } => {
+                let provenance = match self.sources.get(&source).map(|s| &s.kind) {
+                    Some(SourceKind::File { .. }) => Provenance::Imported,
+                    _ => Provenance::Captured,
+                };
+                self.taps.insert(tap, TapInfo { id: tap, source, name, link, snaplen, provenance });
+            }
+            JournalRecord::ShardOpened { shard, tap, provenance, .. } => {
+                self.next_shard = self.next_shard.max(shard.0 + 1);
+                let Some(of) = self.taps.get(&tap) else { return };
+                let info = ShardInfo {
+                    id: shard,
+                    tap,
+                    source: of.source,
+                    link: of.link,
+                    sealed: false,
+                    bytes: 0,
+                    packets: 0,
+                    times: None,
+                    hash: None,
+                    provenance,
+                    anchors: Arc::default(),
+                };
+                self.shards.insert(shard, info);
+            }
+            JournalRecord::ShardSealed { shard, bytes, packets, times } => {
+                if let Some(s) = self.shards.get_mut(&shard) {
+                    (s.sealed, s.bytes, s.packets, s.times) = (true, bytes, packets, times);
+                }
+            }
+            JournalRecord::ShardHashed { shard, hash } => {
+                if let Some(s) = self.shards.get_mut(&shard) {
+                    s.hash = Some(hash);
+                }
+            }
+            JournalRecord::ShardAnchors { shard, offsets } => {
+                if let Some(s) = self.shards.get_mut(&shard) {
+                    s.anchors = offsets.into();
+                }
+            }
+            JournalRecord::ShardDeleted { shard } => {
+                self.shards.remove(&shard);
+            }
+            JournalRecord::Named { stream, name } => {
+                self.names.insert(stream, name);
+            }
+            JournalRecord::ShardRecovered(_)
+            | JournalRecord::Drops(_)
+            | JournalRecord::ClockStep { .. }
+            | JournalRecord::Note { .. } => {}
+        }
+    }
+}
+
+/// An open store; cheap to clone.
+#[derive(Clone, Debug)]
+pub struct Store(Arc<Inner>);
+
+#[derive(Debug)]
+struct Inner {
+    dir: PathBuf,
+    id: StoreUuid,
+    journal: Mutex<JournalFile>,
+    catalog: RwLock<Catalog>,
+    /// Taps that this process writes.
+    live: RwLock<HashMap<TapId, Arc<TapLive>>>,
+    open: Mutex<VecDeque<Arc<Shard>>>,
+    next_shard: AtomicU64,
+    published: Mutex<u64>,
+    waiters: AtomicUsize,
+    changed: Condvar,
+}
+
+/// The right to write a store; it ends with this value, or with the process.
+#[derive(Debug)]
+pub struct WriterLock {
+    file: File,
+}
+
+impl Drop for WriterLock {
+    fn drop(&mut self) {
+        let _ = rustix::fs::flock(&self.file, rustix::fs::FlockOperation::Unlock);
+    }
+}
+
+impl Store {
+    /// Opens the store, or makes one where nothing is yet.
+    pub fn create(dir: &Path) -> Result<Self, StoreError> {
+        std::fs::create_dir_all(dir).map_err(StoreError::io("creating", dir))?;
+        let head = dir.join("store.json");
+        if !head.exists() {
+            let mut entries = std::fs::read_dir(dir).map_err(StoreError::io("listing", dir))?;
+            if entries.any(|e| e.is_ok_and(|e| e.file_name() != "lost+found")) {
+                return Err(StoreError::NotEmpty { dir: dir.to_owned() });
+            }
+            let mut id = [0; 16];
+            File::open("/dev/urandom")
+                .and_then(|mut f| f.read_exact(&mut id))
+                .map_err(StoreError::io("reading", "/dev/urandom"))?;
+            for sub in ["shards", "journal"] {
+                let path = dir.join(sub);
+                std::fs::create_dir_all(&path).map_err(StoreError::io("creating", &path))?;
+            }
+            let text = serde_json::to_string(&Head { format: FORMAT, id: StoreUuid(id).to_string() })
+                .expect("two plain fields");
+            // In one step: a crash leaves no store or a whole one.
+            let part = dir.join("store.json.part");
+            let write = || {
+                let mut file = File::create(&part)?;
+                file.write_all(text.as_bytes())?;
+                file.sync_all()?;
+                std::fs::rename(&part, &head)
+            };
+            write().map_err(StoreError::io("writing", &head))?;
+        }
+        Self::open_as(dir, true)
+    }
+
+    /// Opens an existing store.
+    pub fn open(dir: &Path) -> Result<Self, StoreError> {
+        Self::open_as(dir, false)
+    }
+
+    fn open_as(dir: &Path, write: bool) -> Result<Self, StoreError> {
+        let path = dir.join("store.json");
+        let text = match std::fs::read_to_string(&path) {
+            Ok(text) => text,
+            Err(e)
+                if matches!(e.kind(), std::io::ErrorKind::NotFound | std::io::ErrorKind::NotADirectory) =>
+            {
+                return Err(StoreError::NotAStore { dir: dir.to_owned() });
+            }
+            Err(e) => return Err(StoreError::io("reading", path)(e)),
+        };
+        let head: Head =
+            serde_json::from_str(&text).map_err(|_| StoreError::NotAStore { dir: dir.to_owned() })?;
+        if head.format > FORMAT {
+            return Err(StoreError::NewerFormat { dir: dir.to_owned(), found: head.format, known: FORMAT });
+        }
+        let mut id = [0; 16];
+        for (byte, pair) in id.iter_mut().zip(head.id.as_bytes().chunks(2)) {
+            let hex = std::str::from_utf8(pair).ok().and_then(|p| u8::from_str_radix(p, 16).ok());
+            *byte = hex.ok_or_else(|| StoreError::NotAStore { dir: dir.to_owned() })?;
+        }
+        // A reader without the right to write still reads.
+        let journal_path = dir.join("journal/000001.journal");
+        let mut journal = JournalFile::open(&journal_path, true).or_else(|e| match write {
+            true => Err(e),
+            false => JournalFile::open(&journal_path, false),
+        })?;
+        let mut catalog = Catalog::default();
+        for record in journal.read_on()? {
+            catalog.apply(&record);
+        }
+        Ok(Self(Arc::new(Inner {
+            dir: dir.to_owned(),
+            id: StoreUuid(id),
+            journal: Mutex::new(journal),
+            next_shard: AtomicU64::new(catalog.next_shard.max(1)),
+            catalog: RwLock::new(catalog),
+            live: Default::default(),
+            open: Default::default(),
+            published: Default::default(),
+            waiters: Default::default(),
+            changed: Default::default(),
+        })))
+    }
+
+    /// Takes the right to write, which one process has at a time.
+    pub fn lock(&self) -> Result<WriterLock, StoreError> {
+        let path = self.0.dir.join("lock");
+        let open = File::options().read(true).write(true).create(true).truncate(false).open(&path);
+        let mut file = open.map_err(StoreError::io("opening", &path))?;
+        match rustix::fs::flock(&file, rustix::fs::FlockOperation::NonBlockingLockExclusive) {
+            Ok(()) => {}
+            Err(rustix::io::Errno::WOULDBLOCK) => {
+                let mut text = String::new();
+                let _ = file.read_to_string(&mut text);
+                let pid = text.trim().parse().unwrap_or(0);
+                return Err(StoreError::AlreadyWritten { dir: self.0.dir.clone(), pid });
+            }
+            Err(e) => return Err(StoreError::io("locking", &path)(e.into())),
+        }
+        let mut write = || {
+            file.set_len(0)?;
+            writeln!(file, "{}", std::process::id())
+        };
+        write().map_err(StoreError::io("writing", &path))?;
+        // Whoever held it before may have written on.
+        self.refresh()?;
+        Ok(WriterLock { file })
+    }
+
+    /// Brings a store that a crash left in order; the holder of the lock calls it once, before it writes.
+    pub fn recover(&self, lock: &WriterLock) -> Result<Vec<Recovered>, StoreError> {
+        recover(self, lock)
+    }
+
+    /// Takes in what another process has written meanwhile.
+    pub fn refresh(&self) -> Result<(), StoreError> {
+        let records = guard(&self.0.journal).read_on()?;
+        if records.is_empty() {
+            return Ok(());
+        }
+        let mut catalog = self.catalog_mut();
+        for record in &records {
+            catalog.apply(record);
+        }
+        self.0.next_shard.fetch_max(catalog.next_shard, Ordering::AcqRel);
+        Ok(())
+    }
+
+    /// The directory.
+    pub fn dir(&self) -> &Path {
+        &self.0.dir
+    }
+
+    /// The store's id.
+    pub fn id(&self) -> StoreUuid {
+        self.0.id
+    }
+
+    /// Where the shards are.
+    pub fn shards_dir(&self) -> PathBuf {
+        self.0.dir.join("shards")
+    }
+
+    /// Where the index goes.
+    pub fn index_dir(&self) -> PathBuf {
+        self.0.dir.join("index")
+    }
+
+    /// The running recorder's socket.
+    pub fn control_socket(&self) -> PathBuf {
+        self.0.dir.join("control.sock")
+    }
+
+    /// All shards that are retained, in the order of their numbers; unsealed ones with what they hold at the moment.
+    pub fn shards(&self) -> Vec<ShardInfo> {
+        let mut shards: Vec<ShardInfo> = self.catalog().shards.values().cloned().collect();
+        for info in shards.iter_mut().filter(|s| !s.sealed) {
+            let live = self.live_tap(info.tap);
+            if let Some(shard) = live.iter().flat_map(|l| l.shards()).find(|s| s.id == info.id) {
+                let published = shard.published();
+                (info.bytes, info.packets, info.times) =
+                    (published.committed, published.packets, shard.times());
+            }
+        }
+        shards
+    }
+
+    /// One shard's entry.
+    pub fn shard_info(&self, id: ShardId) -> Option<ShardInfo> {
+        self.catalog().shards.get(&id).cloned()
+    }
+
+    /// All taps.
+    pub fn taps(&self) -> Vec<TapInfo> {
+        self.catalog().taps.values().cloned().collect()
+    }
+
+    /// All sources.
+    pub fn sources(&self) -> Vec<SourceInfo> {
+        self.catalog().sources.values().cloned().collect()
+    }
+
+    /// Given names, by the streams' own.
+    pub fn names(&self) -> BTreeMap<String, String> {
+        self.catalog().names.clone()
+    }
+
+    /// All records of the journal, read again from the file.
+    pub fn journal_records(&self) -> Result<Vec<JournalRecord>, StoreError> {
+        JournalFile::open(&self.0.dir.join("journal/000001.journal"), false)?.read_on()
+    }
+
+    /// Bytes of the journal that no record could be read from.
+    pub fn journal_damage(&self) -> u64 {
+        guard(&self.0.journal).damaged()
+    }
+
+    /// Opens a shard, or gives the one that is open.
+    pub fn shard(&self, id: ShardId) -> Result<Arc<Shard>, StoreError> {
+        let mut open = guard(&self.0.open);
+        let info = self.shard_info(id).ok_or(StoreError::Gone { shard: id })?;
+        if let Some(at) = open.iter().position(|s| s.id() == id)
+            && let Some(shard) = open.remove(at)
+        {
+            // One that was opened while it was written by another process is opened again once it is sealed.
+            if shard.sealed() || !info.sealed {
+                open.push_back(shard.clone());
+                return Ok(shard);
+            }
+        }
+        let live = self.live_tap(info.tap).and_then(|l| l.shard(id));
+        let elsewhere = match info.sealed || live.is_some() {
+            true => None,
+            false => open_staging(&self.0.dir, &self.0.id.to_string(), info.tap)?,
+        };
+        let shard = Arc::new(Shard::open(&self.shards_dir(), info, live, elsewhere)?);
+        open.push_back(shard.clone());
+        while open.len() > OPEN_SHARDS {
+            open.pop_front();
+        }
+        Ok(shard)
+    }
+
+    /// The first shard of a tap with this number or a later one.
+    pub fn next_shard_of(&self, tap: TapId, from: ShardId) -> Option<ShardId> {
+        self.catalog().shards.range(from..).find(|(_, s)| s.tap == tap).map(|(id, _)| *id)
+    }
+
+    /// Begins a source: a run of a recording, or a file.
+    pub fn open_source(
+        &self,
+        _lock: &WriterLock,
+        kind: SourceKind,
+        at: CaptureTime,
+    ) -> Result<SourceId, StoreError> {
+        let (source, epoch) = {
+            let catalog = self.catalog();
+            let next = catalog.sources.keys().next_back().map_or(1, |s| s.0 + 1);
+            (
+                SourceId(next),
+                catalog.sources.values().filter(|s| s.kind == SourceKind::Live).count() as u64 + 1,
+            )
+        };
+        self.append(&JournalRecord::SourceOpened { source, kind, recorder: self.0.id.0, epoch, at })?;
+        Ok(source)
+    }
+
+    /// Ends a source.
+    pub fn close_source(
+        &self,
+        source: SourceId,
+        packets: u64,
+        damage: Option<crate::file::Damage>,
+    ) -> Result<(), StoreError> {
+        self.append(&JournalRecord::SourceDone { source, packets, damage })?;
+        self.sync_journal()
+    }
+
+    pub(crate) fn open_tap(&self, _lock: &WriterLock, new: NewTap) -> Result<TapInfo, StoreError> {
+        let NewTap { source, name, link, snaplen, provenance } = new;
+        let id = TapId(self.catalog().taps.keys().next_back().map_or(1, |t| t.0 + 1));
+        self.append(&JournalRecord::TapOpened { tap: id, source, name: name.clone(), link, snaplen })?;
+        Ok(TapInfo { id, source, name, link, snaplen, provenance })
+    }
+
+    /// Appends to the journal and takes the record in.
+    pub fn append(&self, record: &JournalRecord) -> Result<(), StoreError> {
+        guard(&self.0.journal).append(record)?;
+        self.catalog_mut().apply(record);
+        Ok(())
+    }
+
+    /// Makes the journal durable.
+    pub fn sync_journal(&self) -> Result<(), StoreError> {
+        guard(&self.0.journal).sync()
+    }
+
+    pub(crate) fn next_shard_id(&self) -> ShardId {
+        ShardId(self.0.next_shard.fetch_add(1, Ordering::AcqRel))
+    }
+
+    pub(crate) fn shard_opened(&self, shard: ShardId, tap: &TapInfo, size: u64) -> Result<(), StoreError> {
+        self.append(&JournalRecord::ShardOpened { shard, tap: tap.id, size, provenance: tap.provenance })?;
+        self.sync_journal()
+    }
+
+    pub(crate) fn shard_sealed(
+        &self,
+        shard: ShardId,
+        bytes: u64,
+        packets: u64,
+        times: Option<(CaptureTime, CaptureTime)>,
+    ) -> Result<(), StoreError> {
+        self.append(&JournalRecord::ShardSealed { shard, bytes, packets, times })?;
+        self.sync_journal()
+    }
+
+    /// Strikes a shard off; the caller unlinks its file afterwards.
+    pub(crate) fn shard_deleted(&self, shard: ShardId) -> Result<(), StoreError> {
+        self.append(&JournalRecord::ShardDeleted { shard })?;
+        self.sync_journal()?;
+        guard(&self.0.open).retain(|s| s.id() != shard);
+        Ok(())
+    }
+
+    pub(crate) fn live_tap(&self, tap: TapId) -> Option<Arc<TapLive>> {
+        self.0.live.read().unwrap_or_else(PoisonError::into_inner).get(&tap).cloned()
+    }
+
+    pub(crate) fn register_live(&self, live: &Arc<TapLive>) {
+        self.0.live.write().unwrap_or_else(PoisonError::into_inner).insert(live.info.id, live.clone());
+    }
+
+    pub(crate) fn unregister_live(&self, live: &Arc<TapLive>) {
+        self.0.live.write().unwrap_or_else(PoisonError::into_inner).remove(&live.info.id);
+    }
+
+    /// Wakes whoever waits for packets. A load where nobody waits.
+    pub(crate) fn notify(&self) {
+        if self.0.waiters.load(Ordering::Acquire) > 0 {
+            *guard(&self.0.published) += 1;
+            self.0.changed.notify_all();
+        }
+    }
+
+    /// Waits until a tap has published something, or for `at_most`. May wake early or for nothing.
+    pub fn wait(&self, at_most: Duration) {
+        self.0.waiters.fetch_add(1, Ordering::AcqRel);
+        let published = guard(&self.0.published);
+        drop(self.0.changed.wait_timeout(published, at_most));
+        self.0.waiters.fetch_sub(1, Ordering::AcqRel);
+    }
+
+    fn catalog(&self) -> std::sync::RwLockReadGuard<'_, Catalog> {
+        self.0.catalog.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn catalog_mut(&self) -> std::sync::RwLockWriteGuard<'_, Catalog> {
+        self.0.catalog.write().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn guard<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
