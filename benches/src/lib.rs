@@ -1,0 +1,8 @@
+//! What the benches and the lab share: a seeded generator of random numbers, frames that look like a camera's, and process accounting.
+//!
+//! Nothing here is part of the product, and nothing here reads the product's formats but through its command line.
+
+pub mod frames;
+pub mod proc;
+pub mod random;
+pub mod sender;
