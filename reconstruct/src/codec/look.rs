@@ -1,0 +1,70 @@
+//! What one RTP payload says at a glance.
+//!
+//! Owns [`Look`] and the choice of the codec's reader. Refuses to remember anything: what takes several packets is in
+//! [`super::AccessUnits`].
+
+use std::ops::Range;
+
+use smallvec::SmallVec;
+
+use super::{Codec, Kind, h264, h265, other};
+
+/// NAL units of one packet that are looked at; what a larger aggregate holds beyond is passed over.
+pub(super) const MAX_NALS: usize = 64;
+
+/// What one RTP payload says.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Look {
+    /// The beginning of a picture (or sound) that can be decoded without any before it, is in here.
+    pub clean: bool,
+    /// The beginning of a sequence parameter set (H.264 SPS, H.265 VPS or SPS), with which a clean point is opened.
+    pub opens: bool,
+    /// Coded picture or sound data.
+    pub vcl: bool,
+    /// A unit begins here that can only stand before an access unit's pictures (delimiter, parameter set, SEI).
+    pub prefix: bool,
+    /// Whether the slice that begins here is the first of its picture. `None` when none begins or it can't be told.
+    pub first_slice: Option<bool>,
+    /// A recovery point SEI: decoding can begin here although there is no IDR picture.
+    pub recovery: bool,
+    /// The first unit begins in this packet (and is not a fragment's continuation).
+    pub starts_unit: bool,
+    /// The last unit ends in this packet.
+    pub ends_unit: bool,
+    /// The payload contradicts its codec's payload format.
+    pub malformed: bool,
+    /// Whole parameter sets, as ranges of the payload, NAL header included. Only those that lie in what was shown.
+    pub parameter_sets: SmallVec<[Range<u32>; 3]>,
+    /// Types of the NAL units (of a fragment: of the unit it is a part of).
+    pub nal_types: SmallVec<[u8; 4]>,
+}
+
+impl Look {
+    pub(super) fn malformed() -> Look {
+        Look { malformed: true, ..Look::default() }
+    }
+
+    /// Every packet is a whole unit and stands for itself.
+    pub(super) fn whole(clean: bool) -> Look {
+        Look { clean, vcl: true, starts_unit: true, ends_unit: true, ..Look::default() }
+    }
+}
+
+/// Looks at an RTP payload of `payload_len` bytes, of which `head` is the beginning: [`super::HEAD_LEN`] bytes are enough
+/// for all but parameter sets larger than that.
+pub fn look(codec: Option<Codec>, head: &[u8], payload_len: usize) -> Look {
+    if head.is_empty() {
+        // Some cameras send empty packets to keep a NAT open.
+        return Look::default();
+    }
+    match codec {
+        Some(Codec::H264) => h264::look(head, payload_len),
+        Some(Codec::H265) => h265::look(head, payload_len),
+        Some(Codec::Jpeg) => other::jpeg(head),
+        Some(Codec::Mpeg4) => other::mpeg4(head),
+        Some(Codec::Mp2t) => other::mp2t(head),
+        Some(Codec::Av1) => other::av1(head),
+        Some(codec) => Look::whole(matches!(codec.kind(), Some(Kind::Audio | Kind::Metadata))),
+        None => Look::whole(false),
+    }
+}

@@ -1,0 +1,13 @@
+//! RTSP dialogues, overheard.
+//!
+//! Owns messages, the pairing of requests with responses, and what a dialogue says about media: described, set up, playing,
+//! ended. Refuses to speak: nothing here makes a message.
+
+pub mod headers;
+pub mod message;
+mod reader;
+pub mod uri;
+
+pub use message::{CSeq, Message, Method, Parsed, leading_blank, looks_like_rtsp, parse};
+pub use reader::MessageReader;
+pub use uri::{NormalUri, normalise_control_uri, resolve};
