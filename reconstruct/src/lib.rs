@@ -11,4 +11,5 @@ pub mod rtp;
 pub mod rtsp;
 pub mod sdp;
 pub mod span;
+pub mod tcp;
 pub mod wire;

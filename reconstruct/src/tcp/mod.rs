@@ -1,0 +1,226 @@
+//! TCP reassembly, passive: both directions' byte streams out of captured segments.
+//!
+//! Owns the order of bytes. Data in order is handed on as it lies in the packet, with its location and without a copy (about
+//! 5 ns); only what comes early is copied and held. What was captured first wins where segments overlap. A hole is given up
+//! when the receiver has acknowledged it (then the mirror lost it, not the receiver), when it has been open too long, or when
+//! too much waits behind it; never before it had time to be filled by a reordered or retransmitted segment.
+//!
+//! Connections are picked up in mid-stream; SYN, FIN, RST and the reuse of ports are followed. Refuses to judge
+//! checksums and windows.
+
+mod direction;
+
+pub use direction::Direction;
+
+use crate::span::Location;
+use crate::wire::TcpFlags;
+use capture::CaptureTime;
+use serde::{Deserialize, Serialize};
+use std::time::Duration;
+
+/// What one direction of a connection may hold and how long it waits, in capture time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TcpLimits {
+    /// Bytes held behind a hole.
+    pub held_bytes_max: usize,
+    /// Segments held behind a hole.
+    pub held_segments_max: usize,
+    /// From an acknowledgement that passes a hole until the hole is given up: a tap may see the acknowledgement before the data.
+    pub acked_grace: Duration,
+    /// How long a hole that nobody acknowledges stays open: the time of several retransmissions.
+    pub hole_age_max: Duration,
+}
+
+impl Default for TcpLimits {
+    fn default() -> Self {
+        Self {
+            held_bytes_max: 1 << 20,
+            held_segments_max: 2048,
+            acked_grace: Duration::from_millis(200),
+            hole_age_max: Duration::from_secs(5),
+        }
+    }
+}
+
+/// A captured segment.
+#[derive(Clone, Copy, Debug)]
+pub struct Segment<'a> {
+    /// Sequence number as it stands in the header.
+    pub seq: u32,
+    /// Acknowledgement number.
+    pub ack: u32,
+    /// Flags.
+    pub flags: TcpFlags,
+    /// As much of the payload as was captured.
+    pub payload: &'a [u8],
+    /// Payload bytes that were sent.
+    pub len_on_wire: u32,
+    /// Where the payload lies.
+    pub at: Location,
+}
+
+/// What happens in one direction, in stream order.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TcpEvent<'a> {
+    /// A byte stream begins: at its first byte when its SYN was seen, else somewhere.
+    Start {
+        /// The SYN was seen.
+        syn: bool,
+    },
+    /// The next bytes.
+    Data {
+        /// The bytes; never empty.
+        bytes: &'a [u8],
+        /// Where they lie.
+        at: Location,
+        /// When they were captured.
+        time: CaptureTime,
+    },
+    /// The next bytes are missing.
+    Hole {
+        /// How many.
+        len: u64,
+        /// Why they were given up.
+        cause: HoleCause,
+    },
+    /// The byte stream ends.
+    End {
+        /// How.
+        reason: EndReason,
+    },
+}
+
+/// Why a hole was given up.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub enum HoleCause {
+    /// The receiver acknowledged the bytes: they were delivered, the mirror or we lost them.
+    Acked,
+    /// Open too long.
+    TimedOut,
+    /// Too much was held behind it.
+    Bound,
+    /// The capture cut the packet (snaplen).
+    Cut,
+    /// The connection or the capture ended.
+    Closed,
+}
+
+/// How a byte stream ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub enum EndReason {
+    /// FIN.
+    Fin,
+    /// RST, from either side.
+    Reset,
+    /// A new connection began on the same ports.
+    Reused,
+    /// Sequence numbers went on somewhere else without a SYN.
+    Jumped,
+}
+
+/// What became of the segments of a direction.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TcpStats {
+    /// Bytes handed on.
+    pub bytes: u64,
+    /// Segments that came early and were held.
+    pub held: u64,
+    /// Bytes that had been there before: retransmitted, or seen twice by the mirror.
+    pub repeated_bytes: u64,
+    /// Bytes in holes.
+    pub missing_bytes: u64,
+    /// Holes.
+    pub holes: u64,
+    /// Segments far outside what could be next.
+    pub wild: u64,
+}
+
+/// One of the two ends of a connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub enum Side {
+    /// The end whose packets the caller calls A's.
+    A,
+    /// The other one.
+    B,
+}
+
+impl Side {
+    /// The other end.
+    #[must_use]
+    pub const fn other(self) -> Self {
+        match self {
+            Self::A => Self::B,
+            Self::B => Self::A,
+        }
+    }
+}
+
+/// Both directions of a connection.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub struct Connection {
+    from_a: Direction,
+    from_b: Direction,
+}
+
+impl Connection {
+    /// The direction of what `side` sends.
+    pub fn direction(&self, side: Side) -> &Direction {
+        match side {
+            Side::A => &self.from_a,
+            Side::B => &self.from_b,
+        }
+    }
+
+    /// Bytes held in both directions.
+    pub fn held_bytes(&self) -> usize {
+        self.from_a.held_bytes() + self.from_b.held_bytes()
+    }
+
+    /// Takes a segment that `from` sent; `sink` is told the side that sent the bytes, and what comes next in them.
+    #[inline]
+    pub fn handle_segment(
+        &mut self,
+        limits: &TcpLimits,
+        from: Side,
+        now: CaptureTime,
+        segment: &Segment<'_>,
+        sink: &mut impl FnMut(Side, TcpEvent<'_>),
+    ) {
+        let (own, other) = match from {
+            Side::A => (&mut self.from_a, &mut self.from_b),
+            Side::B => (&mut self.from_b, &mut self.from_a),
+        };
+        let reset = own.handle_segment(limits, now, segment, &mut |e| sink(from, e));
+        if reset {
+            other.handle_reset(now, &mut |e| sink(from.other(), e));
+        } else if segment.flags.has(TcpFlags::ACK) {
+            other.handle_ack(limits, now, segment.ack, &mut |e| sink(from.other(), e));
+        }
+    }
+
+    /// When [`Self::handle_timeout`] wants to be called although nothing comes.
+    pub fn deadline(&self, limits: &TcpLimits) -> Option<CaptureTime> {
+        let (a, b) = (self.from_a.deadline(limits), self.from_b.deadline(limits));
+        a.into_iter().chain(b).min()
+    }
+
+    /// Gives up what has waited too long.
+    pub fn handle_timeout(
+        &mut self,
+        limits: &TcpLimits,
+        now: CaptureTime,
+        sink: &mut impl FnMut(Side, TcpEvent<'_>),
+    ) {
+        self.from_a.handle_timeout(limits, now, &mut |e| sink(Side::A, e));
+        self.from_b.handle_timeout(limits, now, &mut |e| sink(Side::B, e));
+    }
+
+    /// The capture ends: hands on what is held, with its holes.
+    pub fn finish(&mut self, sink: &mut impl FnMut(Side, TcpEvent<'_>)) {
+        self.from_a.finish(&mut |e| sink(Side::A, e));
+        self.from_b.finish(&mut |e| sink(Side::B, e));
+    }
+}
+
+#[cfg(test)]
+mod tests;
