@@ -79,6 +79,8 @@ pub struct RangeArgs {
 /// The commands, in the order in which someone meets them.
 #[derive(Debug, Subcommand)]
 pub enum Command {
+    Packets(commands::packets::Packets),
+    Status(commands::status::Status),
     Doctor(commands::doctor::Doctor),
     Completions(commands::completions::Completions),
     Man(commands::man::Man),

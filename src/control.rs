@@ -119,14 +119,19 @@ pub fn ask(path: &Path, request: &Request) -> Result<Option<Reply>, Failure> {
             return Ok(None);
         }
         Err(error) => {
-            return Err(Failure::failed(format_args!("cannot reach the recorder at {}: {error}", path.display()))
-                .next("run this as the recorder's user"));
+            return Err(Failure::failed(format_args!(
+                "cannot reach the recorder at {}: {error}",
+                path.display()
+            ))
+            .next("run this as the recorder's user"));
         }
     };
     match exchange(&stream, request) {
         Ok(reply) => Ok(Some(reply)),
-        Err(error) => Err(Failure::failed(format_args!("the recorder at {} does not answer: {error}", path.display()))
-            .next("look at its log; it may be stopping, or its disk may be slow")),
+        Err(error) => {
+            Err(Failure::failed(format_args!("the recorder at {} does not answer: {error}", path.display()))
+                .next("look at its log; it may be stopping, or its disk may be slow"))
+        }
     }
 }
 
@@ -160,7 +165,8 @@ fn through_directory<T>(path: &Path, act: impl FnOnce(&Path) -> io::Result<T>) -
     let (Some(dir), Some(name)) = (path.parent(), path.file_name()) else {
         return Err(io::Error::from(io::ErrorKind::InvalidInput));
     };
-    let dir: OwnedFd = rustix::fs::open(dir, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?;
+    let dir: OwnedFd =
+        rustix::fs::open(dir, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?;
     act(&PathBuf::from(format!("/proc/self/fd/{}", dir.as_raw_fd())).join(name))
 }
 
@@ -192,7 +198,9 @@ mod tests {
             let reply = ask(&path, &Request::Commit).unwrap();
             assert_eq!(reply, Some(Reply::Done { text: "committed".into() }));
             let name = Request::Name { stream: "1".into(), name: "Tür 1".into() };
-            assert!(matches!(ask(&path, &name).unwrap(), Some(Reply::Failed { text }) if text.contains("Tür 1")));
+            assert!(
+                matches!(ask(&path, &name).unwrap(), Some(Reply::Failed { text }) if text.contains("Tür 1"))
+            );
             stop.store(true, Ordering::Release);
             wake(&path);
         });

@@ -8,11 +8,15 @@ mod cli;
 mod commands;
 mod config;
 mod console;
+mod control;
 mod doctor;
 mod failure;
 mod listing;
 mod options;
+mod packet_filter;
 mod size;
+mod status;
+mod stores;
 mod times;
 
 use clap::Parser;
@@ -46,6 +50,8 @@ fn main() -> ExitCode {
 fn run(cli: Cli, console: &Console) -> Outcome {
     let config = || Config::load(cli.global.config.as_deref());
     match cli.command {
+        Command::Packets(command) => command.run(&config()?),
+        Command::Status(command) => command.run(&config()?),
         Command::Doctor(command) => command.run(&config()?, console),
         Command::Completions(command) => command.run(),
         Command::Man(command) => command.run(),

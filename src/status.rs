@@ -162,7 +162,11 @@ impl RecorderStatus {
 impl InterfaceStatus {
     fn line(&self) -> String {
         if !self.up {
-            return format!("  {:<10} down, waiting for it   {} packets so far", self.name, count(self.packets));
+            return format!(
+                "  {:<10} down, waiting for it   {} packets so far",
+                self.name,
+                count(self.packets)
+            );
         }
         format!(
             "  {:<10} {:>9} packets/s {:>12}   {} packets   dropped: kernel {}, NIC {}, ours {}   queue {}/{}",
@@ -194,7 +198,9 @@ mod tests {
                 ..Default::default()
             }],
             rtsp: Some("127.0.0.1:8554".into()),
-            events: (0..9).map(|n| EventStatus { text: format!("event {n}"), ..Default::default() }).collect(),
+            events: (0..9)
+                .map(|n| EventStatus { text: format!("event {n}"), ..Default::default() })
+                .collect(),
             ..Default::default()
         }
     }

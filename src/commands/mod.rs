@@ -3,3 +3,5 @@
 pub mod completions;
 pub mod doctor;
 pub mod man;
+pub mod packets;
+pub mod status;

@@ -1,0 +1,225 @@
+//! `tapdeck packets`: the packets of a store, one a line.
+
+use crate::cli::{JsonArg, RangeArgs, StoreArg};
+use crate::config::Config;
+use crate::failure::{Failure, Outcome};
+use crate::listing::JsonArray;
+use crate::packet_filter::PacketFilter;
+use crate::times;
+use capture::{CaptureTime, LinkType, ReadError, RecordView, ShardInfo, Store};
+use clap::Args;
+use reconstruct::wire::{self, Transport};
+use serde::Serialize;
+use std::io::{self, BufWriter, StdoutLock, Write};
+use std::net::IpAddr;
+
+/// List packets by time and filter
+#[derive(Args, Debug)]
+#[command(after_help = "\
+Examples:
+  tapdeck packets --store DIR --from -1m                       of the last minute
+  tapdeck packets --store DIR -f 'host 10.0.0.7 and tcp port 554' --limit 20
+  tapdeck packets --store DIR --from 2026-11-21T14:30:00Z --to 2026-11-21T14:31:00Z --json
+
+A packet's place is its shard and the offset of its record there: shards/SHARD.pcap is an ordinary capture file.")]
+pub struct Packets {
+    /// Which packets.
+    #[command(flatten)]
+    pub range: RangeArgs,
+    /// Only packets that match (pcap-filter syntax)
+    #[arg(short, long, value_name = "FILTER")]
+    pub filter: Option<String>,
+    /// Stop after this many
+    #[arg(short = 'n', long, value_name = "N")]
+    pub limit: Option<u64>,
+    /// Where.
+    #[command(flatten)]
+    pub store: StoreArg,
+    /// How it is printed.
+    #[command(flatten)]
+    pub json: JsonArg,
+}
+
+/// One packet as it is listed.
+#[derive(Serialize)]
+struct Row<'a> {
+    time: String,
+    shard: u64,
+    offset: u64,
+    tap: &'a str,
+    length: u32,
+    captured: usize,
+    vlans: Vec<u16>,
+    protocol: Option<String>,
+    source: Option<Endpoint>,
+    destination: Option<Endpoint>,
+    payload: Option<u32>,
+}
+
+#[derive(Clone, Copy, Serialize)]
+struct Endpoint {
+    address: IpAddr,
+    port: Option<u16>,
+}
+
+enum Listing {
+    Json(JsonArray),
+    Lines(BufWriter<StdoutLock<'static>>),
+}
+
+impl Packets {
+    /// Lists them in the order of the shards, which is the order of capture for each tap.
+    pub fn run(self, config: &Config) -> Outcome {
+        let range = times::parse_range(self.range.from.as_deref(), self.range.to.as_deref(), times::now())?;
+        let mut filter = self.filter.as_deref().map(PacketFilter::new).transpose()?;
+        let store = self.store.open(config)?;
+        let mut listing = match self.json.json {
+            true => Listing::Json(JsonArray::begin()?),
+            false => Listing::Lines(BufWriter::new(io::stdout().lock())),
+        };
+        let taps = store.taps();
+        let mut left = self.limit.unwrap_or(u64::MAX);
+        for shard in store.shards() {
+            if left == 0 || !overlaps(&shard, range) {
+                continue;
+            }
+            let tap = taps.iter().find(|tap| tap.id == shard.tap).map_or("", |tap| tap.name.as_str());
+            left -= list_shard(&store, &shard, tap, range, filter.as_mut(), left, &mut listing)?;
+        }
+        match listing {
+            Listing::Json(array) => array.end(),
+            Listing::Lines(mut out) => Ok(out.flush()?),
+        }
+    }
+}
+
+impl From<times::TimeError> for Failure {
+    fn from(error: times::TimeError) -> Self {
+        Self::usage(error)
+    }
+}
+
+/// Whether a shard can hold packets of the range; of a shard that is being written only the reading tells.
+fn overlaps(shard: &ShardInfo, (from, to): (CaptureTime, CaptureTime)) -> bool {
+    shard.times.is_none_or(|(first, last)| last >= from && first < to)
+}
+
+fn list_shard(
+    store: &Store,
+    info: &ShardInfo,
+    tap: &str,
+    (from, to): (CaptureTime, CaptureTime),
+    mut filter: Option<&mut PacketFilter>,
+    left: u64,
+    listing: &mut Listing,
+) -> Result<u64, Failure> {
+    let shard = store.shard(info.id)?;
+    let mut position = 0;
+    let mut listed = 0;
+    loop {
+        let chunk = match shard.chunk(position) {
+            Ok(Some(chunk)) => chunk,
+            Ok(None) => return Ok(listed),
+            Err(torn @ ReadError::Torn { .. }) => {
+                tracing::warn!("{torn}");
+                // The next place that is known to begin a record; without one, the rest can't be read.
+                let Some(next) = info.anchors.iter().copied().find(|anchor| *anchor > position) else {
+                    return Ok(listed);
+                };
+                position = next;
+                continue;
+            }
+            Err(error) => return Err(error.into()),
+        };
+        position = chunk.end();
+        for record in chunk.records().filter(|record| record.time >= from && record.time < to) {
+            let wanted = match filter.as_deref_mut() {
+                Some(filter) => filter.matches(info.link, record.data)?,
+                None => true,
+            };
+            if wanted {
+                listing.push(&Row::new(info, tap, &record))?;
+                listed += 1;
+            }
+            if listed == left {
+                return Ok(listed);
+            }
+        }
+    }
+}
+
+impl Listing {
+    fn push(&mut self, row: &Row<'_>) -> Outcome {
+        match self {
+            Self::Json(array) => array.push(row),
+            Self::Lines(out) => Ok(writeln!(out, "{}", row.line())?),
+        }
+    }
+}
+
+impl<'a> Row<'a> {
+    fn new(info: &ShardInfo, tap: &'a str, record: &RecordView<'_>) -> Self {
+        let mut row = Self {
+            time: times::rfc3339(record.time),
+            shard: info.id.0,
+            offset: record.offset,
+            tap,
+            length: record.original_len,
+            captured: record.data.len(),
+            vlans: Vec::new(),
+            protocol: None,
+            source: None,
+            destination: None,
+            payload: None,
+        };
+        row.dissect(info.link, record);
+        row
+    }
+
+    /// What can't be taken apart is listed by its length alone.
+    fn dissect(&mut self, link: LinkType, record: &RecordView<'_>) {
+        let Ok(seen) = wire::dissect_record(link, record.data, record.original_len) else { return };
+        let (protocol, ports, payload) = match seen.transport {
+            Transport::Udp { src, dst, payload_len_on_wire, .. } => {
+                ("udp".to_owned(), Some((src, dst)), Some(payload_len_on_wire))
+            }
+            Transport::Tcp { src, dst, payload_len_on_wire, .. } => {
+                ("tcp".to_owned(), Some((src, dst)), Some(payload_len_on_wire))
+            }
+            Transport::Fragment(_) => ("fragment".to_owned(), None, None),
+            Transport::Icmp { .. } => ("icmp".to_owned(), None, None),
+            Transport::Other { proto, .. } => (format!("ip-{proto}"), None, None),
+        };
+        self.vlans = seen.vlans.ids().to_vec();
+        self.protocol = Some(protocol);
+        self.source = Some(Endpoint { address: seen.ip.src, port: ports.map(|(src, _)| src) });
+        self.destination = Some(Endpoint { address: seen.ip.dst, port: ports.map(|(_, dst)| dst) });
+        self.payload = payload;
+    }
+
+    fn line(&self) -> String {
+        let end = |end: Option<Endpoint>| match end {
+            Some(Endpoint { address, port: Some(port) }) => {
+                std::net::SocketAddr::new(address, port).to_string()
+            }
+            Some(Endpoint { address, port: None }) => address.to_string(),
+            None => "-".to_owned(),
+        };
+        let vlans: String = self.vlans.iter().map(|id| format!(" vlan {id}")).collect();
+        let cut = if (self.captured as u64) < u64::from(self.length) {
+            format!(" cut to {}", self.captured)
+        } else {
+            String::new()
+        };
+        format!(
+            "{} {:>6}:{:<10} {:<8} {:>21} > {:<21} {:>5} bytes{cut}{vlans}",
+            self.time,
+            self.shard,
+            self.offset,
+            self.protocol.as_deref().unwrap_or("other"),
+            end(self.source),
+            end(self.destination),
+            self.length,
+        )
+    }
+}

@@ -1,0 +1,80 @@
+//! `tapdeck status`: what the running recorder does, or what lies in the store when none is running.
+
+use crate::cli::{JsonArg, StoreArg};
+use crate::config::Config;
+use crate::control::{self, Reply, Request};
+use crate::failure::{Failure, Outcome};
+use crate::listing;
+use crate::size::{ByteSize, count};
+use crate::status::RecorderStatus;
+use capture::Store;
+use clap::Args;
+use serde_json::{Value, json};
+
+/// Show the running recorder's rates, drops, lag, clients and failing sessions
+#[derive(Args, Debug)]
+#[command(after_help = "\
+Examples:
+  tapdeck status --store /var/lib/tapdeck
+  tapdeck status --store /var/lib/tapdeck --json | jq '.recorder.interfaces[] | {name, packets_per_second}'
+  watch -n 2 tapdeck status --store /var/lib/tapdeck
+
+Without a recorder it says what the store holds. Exit status: 0 in both cases; `.recorder` is null without one.")]
+pub struct Status {
+    /// Where.
+    #[command(flatten)]
+    pub store: StoreArg,
+    /// How it is printed.
+    #[command(flatten)]
+    pub json: JsonArg,
+}
+
+impl Status {
+    /// Asks the recorder and prints what it says.
+    pub fn run(self, config: &Config) -> Outcome {
+        let store = Store::open(&self.store.path(config)?)?;
+        let recorder = match control::ask(&store.control_socket(), &Request::Status)? {
+            Some(Reply::Status { document }) => Some(document),
+            Some(Reply::Failed { text }) => return Err(Failure::failed(text)),
+            Some(Reply::Done { .. }) | None => None,
+        };
+        match self.json.json {
+            true => listing::print_json(&json!({ "recorder": recorder, "store": summary(&store) })),
+            false => listing::print_lines([text(&store, recorder)?]),
+        }
+    }
+}
+
+fn text(store: &Store, recorder: Option<Value>) -> Result<String, Failure> {
+    let Some(document) = recorder else {
+        let shards = store.shards();
+        let bytes: u64 = shards.iter().map(|shard| shard.bytes).sum();
+        let packets: u64 = shards.iter().map(|shard| shard.packets).sum();
+        return Ok(format!(
+            "no recorder is running on {}\nit holds {} packets, {} in {} shards of {} sources",
+            store.dir().display(),
+            count(packets),
+            ByteSize(bytes),
+            count(shards.len() as u64),
+            count(store.sources().len() as u64),
+        ));
+    };
+    let status: RecorderStatus = serde_json::from_value(document).map_err(|error| {
+        Failure::failed(format_args!("the recorder's answer is not understood: {error}"))
+            .next("is it of another version? --json shows it as it is")
+    })?;
+    Ok(format!("{}\npid {}, since {}", status.block(), status.pid, status.started))
+}
+
+fn summary(store: &Store) -> Value {
+    let shards = store.shards();
+    json!({
+        "directory": store.dir(),
+        "id": store.id().to_string(),
+        "shards": shards.len(),
+        "sealed": shards.iter().filter(|shard| shard.sealed).count(),
+        "packets": shards.iter().map(|shard| shard.packets).sum::<u64>(),
+        "bytes": shards.iter().map(|shard| shard.bytes).sum::<u64>(),
+        "sources": store.sources().len(),
+    })
+}
