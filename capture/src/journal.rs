@@ -32,8 +32,8 @@ pub enum SourceKind {
         path: String,
         /// Its size in bytes.
         bytes: u64,
-        /// BLAKE3 of its content: by this the same file is recognised.
-        hash: [u8; 32],
+        /// BLAKE3 of its first MiB: tells files apart that can't be the same.
+        head: [u8; 32],
     },
 }
 
@@ -73,6 +73,8 @@ pub enum JournalRecord {
         packets: u64,
         /// Where the file stopped making sense.
         damage: Option<Damage>,
+        /// BLAKE3 of a file's whole content: by this the same file is recognised.
+        hash: Option<[u8; 32]>,
     },
     /// A tap was opened.
     TapOpened {
@@ -115,6 +117,8 @@ pub enum JournalRecord {
         shard: ShardId,
         /// The hash.
         hash: [u8; 32],
+        /// The first 8 bytes of BLAKE3 of each MiB, to say where a changed shard was changed.
+        blocks: Vec<[u8; 8]>,
     },
     /// Offsets of records, about one a MiB, from which a reader finds its way after damage.
     ShardAnchors {

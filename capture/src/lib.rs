@@ -7,18 +7,24 @@
 mod error;
 mod file;
 mod ids;
+mod import;
 mod journal;
+mod retain;
 mod shard;
 mod store;
 mod time;
+mod verify;
 
 pub use error::{ReadError, StoreError};
 pub use file::{Damage, DamageKind, FileInterface, FileParser, MAX_INTERFACES, MAX_PACKET_LEN, Step};
 pub use ids::{LinkType, ShardId, SourceId, TapId};
+pub use import::{ImportError, ImportReport, import_file};
 pub use journal::{Drops, JournalRecord, Provenance, SourceKind, parse as parse_journal};
+pub use retain::Retention;
 pub use shard::{
     Appended, Chunk, RECORD_HEADER_LEN, Record, RecordView, Records, Recovered, Shard, ShardBytes,
     ShardWriter, TapTail, WhenFull, WriterOptions,
 };
 pub use store::{FORMAT, NewTap, ShardInfo, SourceInfo, Store, StoreUuid, TapInfo, WriterLock};
 pub use time::CaptureTime;
+pub use verify::{ByteRange, ShardReport, verify_shard};

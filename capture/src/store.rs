@@ -62,6 +62,9 @@ pub struct ShardInfo {
     /// Offsets of records to find the way from after damage.
     #[serde(skip)]
     pub anchors: Arc<[u64]>,
+    /// First 8 bytes of BLAKE3 of each MiB, once computed.
+    #[serde(skip)]
+    pub blocks: Arc<[[u8; 8]]>,
 }
 
 /// A tap, as the journal tells it.
@@ -111,6 +114,8 @@ pub struct SourceInfo {
     pub packets: u64,
     /// Where the file stopped making sense.
     pub damage: Option<crate::file::Damage>,
+    /// BLAKE3 of the file, once it is complete.
+    pub hash: Option<[u8; 32]>,
 }
 
 /// What the journal says, summed up.
@@ -127,12 +132,20 @@ impl Catalog {
     fn apply(&mut self, record: &JournalRecord) {
         match record.clone() {
             JournalRecord::SourceOpened { source, kind, at, .. } => {
-                let info = SourceInfo { id: source, kind, at, complete: false, packets: 0, damage: None };
+                let info = SourceInfo {
+                    id: source,
+                    kind,
+                    at,
+                    complete: false,
+                    packets: 0,
+                    damage: None,
+                    hash: None,
+                };
                 self.sources.insert(source, info);
             }
-            JournalRecord::SourceDone { source, packets, damage } => {
+            JournalRecord::SourceDone { source, packets, damage, hash } => {
                 if let Some(s) = self.sources.get_mut(&source) {
-                    (s.complete, s.packets, s.damage) = (true, packets, damage);
+                    (s.complete, s.packets, s.damage, s.hash) = (true, packets, damage, hash);
                 }
             }
             JournalRecord::TapOpened { tap, source, name, link, snaplen } => {
@@ -157,6 +170,7 @@ impl Catalog {
                     hash: None,
                     provenance,
                     anchors: Arc::default(),
+                    blocks: Arc::default(),
                 };
                 self.shards.insert(shard, info);
             }
@@ -165,9 +179,9 @@ impl Catalog {
                     (s.sealed, s.bytes, s.packets, s.times) = (true, bytes, packets, times);
                 }
             }
-            JournalRecord::ShardHashed { shard, hash } => {
+            JournalRecord::ShardHashed { shard, hash, blocks } => {
                 if let Some(s) = self.shards.get_mut(&shard) {
-                    s.hash = Some(hash);
+                    (s.hash, s.blocks) = (Some(hash), blocks.into());
                 }
             }
             JournalRecord::ShardAnchors { shard, offsets } => {
@@ -472,13 +486,24 @@ impl Store {
         source: SourceId,
         packets: u64,
         damage: Option<crate::file::Damage>,
+        hash: Option<[u8; 32]>,
     ) -> Result<(), StoreError> {
-        self.append(&JournalRecord::SourceDone { source, packets, damage })?;
+        self.append(&JournalRecord::SourceDone { source, packets, damage, hash })?;
         self.sync_journal()
     }
 
+    /// Makes a tap known, or gives the source's own of that name again: an import that goes on.
     pub(crate) fn open_tap(&self, _lock: &WriterLock, new: NewTap) -> Result<TapInfo, StoreError> {
         let NewTap { source, name, link, snaplen, provenance } = new;
+        let known = self
+            .catalog()
+            .taps
+            .values()
+            .find(|t| t.source == source && t.name == name && t.link == link)
+            .cloned();
+        if let Some(known) = known {
+            return Ok(known);
+        }
         let id = TapId(self.catalog().taps.keys().next_back().map_or(1, |t| t.0 + 1));
         self.append(&JournalRecord::TapOpened { tap: id, source, name: name.clone(), link, snaplen })?;
         Ok(TapInfo { id, source, name, link, snaplen, provenance })

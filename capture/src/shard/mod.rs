@@ -13,7 +13,9 @@ mod staging;
 mod tail;
 mod writer;
 
+pub(crate) use file::shard_path;
 pub use format::RECORD_HEADER_LEN;
+pub(crate) use format::{FILE_HEADER_LEN, RecordHeader};
 pub(crate) use live::TapLive;
 pub use reader::{Chunk, Record, RecordView, Records, Shard, ShardBytes};
 pub use recover::{Recovered, recover};

@@ -1,0 +1,419 @@
+//! Capture files as taps: a file's packets are taken over into shards, one tap for each of its interfaces.
+//!
+//! The same file is recognised by its content, an import that was cut off goes on where it stopped, and damage ends the file at
+//! a named offset with everything before it kept. Costs one copy more than a live tap: file to buffer to staging.
+
+use crate::file::{Damage, FileInterface, FileParser, Step};
+use crate::journal::{Provenance, SourceKind};
+use crate::shard::{Appended, ShardWriter, WhenFull, WriterOptions};
+use crate::store::{NewTap, Store, WriterLock};
+use crate::{CaptureTime, SourceId, StoreError, TapId};
+use serde::Serialize;
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::io::Read;
+use std::path::{Path, PathBuf};
+use std::time::{SystemTime, UNIX_EPOCH};
+
+/// Bytes read at once.
+const BUFFER_LEN: usize = 4 << 20;
+/// Packets between two publications.
+const BATCH: u32 = 256;
+/// Interfaces of one file whose packets are taken over; each has shards of its own.
+const MAX_TAPS: usize = 256;
+const HEAD_LEN: usize = 1 << 20;
+
+/// What an import did.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct ImportReport {
+    /// The file.
+    pub path: PathBuf,
+    /// Its source in the store.
+    pub source: SourceId,
+    /// Its size in bytes.
+    pub bytes: u64,
+    /// Packets of it that are in the store now.
+    pub packets: u64,
+    /// Of those, the ones that this import added.
+    pub added: u64,
+    /// Whether the whole file had been imported before.
+    pub already: bool,
+    /// Where the file stopped making sense.
+    pub damage: Option<Damage>,
+}
+
+/// A file that can't be imported.
+#[derive(Debug, thiserror::Error)]
+pub enum ImportError {
+    /// It can't be opened or read.
+    #[error("{}: {source}", path.display())]
+    Read {
+        /// The file.
+        path: PathBuf,
+        /// What the system said.
+        source: std::io::Error,
+    },
+    /// Nothing in it could be understood.
+    #[error("{}: {damage}; tapdeck imports pcap and pcapng files", path.display())]
+    NotACapture {
+        /// The file.
+        path: PathBuf,
+        /// What was found.
+        damage: Damage,
+    },
+    /// More interfaces than are taken over.
+    #[error("{} has packets of more than {MAX_TAPS} interfaces; split it by interface first (editcap)", path.display())]
+    TooManyTaps {
+        /// The file.
+        path: PathBuf,
+    },
+    /// The store could not take it.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+/// Takes a file over. `progress` is told bytes done and bytes in all, every few MiB; `opened` each tap as it begins, so that it
+/// can be indexed meanwhile.
+pub fn import_file(
+    store: &Store,
+    lock: &WriterLock,
+    path: &Path,
+    options: WriterOptions,
+    progress: &mut dyn FnMut(u64, u64),
+    opened: &mut dyn FnMut(TapId),
+) -> Result<ImportReport, ImportError> {
+    let unreadable = |source| ImportError::Read { path: path.to_owned(), source };
+    let mut file = File::open(path).map_err(unreadable)?;
+    let bytes = file.metadata().map_err(unreadable)?.len();
+    let mut input = Input {
+        buffer: vec![0; BUFFER_LEN],
+        start: 0,
+        end: 0,
+        eof: false,
+        hasher: blake3::Hasher::new(),
+        read: 0,
+    };
+    input.fill(&mut file, HEAD_LEN).map_err(unreadable)?;
+    let head = *blake3::hash(&input.rest()[..input.rest().len().min(HEAD_LEN)]).as_bytes();
+
+    let mut parser = FileParser::default();
+    // Nothing of a file that is no capture at all comes into the store.
+    if let Err(damage) = FileParser::default().next(input.rest(), input.eof) {
+        return Err(ImportError::NotACapture { path: path.to_owned(), damage });
+    }
+    let mut source = None;
+    for known in store.sources() {
+        let SourceKind::File { bytes: b, head: h, .. } = known.kind else { continue };
+        if (b, h) != (bytes, head) {
+            continue;
+        }
+        if !known.complete {
+            source = Some(known.id);
+        } else if known.hash == Some(hash_file(path).map_err(unreadable)?) {
+            let (packets, damage) = (known.packets, known.damage);
+            let path = path.to_owned();
+            return Ok(ImportReport {
+                path,
+                source: known.id,
+                bytes,
+                packets,
+                added: 0,
+                already: true,
+                damage,
+            });
+        }
+    }
+    let resumed = source.is_some();
+    let source = match source {
+        Some(source) => source,
+        None => {
+            let kind = SourceKind::File { path: path.display().to_string(), bytes, head };
+            store.open_source(lock, kind, wall_clock())?
+        }
+    };
+    // A file of one packet does not reserve 256 MiB.
+    let shard_size = options.shard_size.min(bytes + bytes / 2 + (2 << 20));
+    let options = WriterOptions { shard_size, when_full: WhenFull::Wait, ..options };
+    let mut taps =
+        Taps { store, lock, source, path, options, resumed, interfaces: Vec::new(), open: BTreeMap::new() };
+    let (mut packets, mut added, mut batch, mut damage) = (0, 0, 0, None);
+    loop {
+        let need = match parser.next(input.rest(), input.eof) {
+            Ok(Step::Record { interface, time, original_len, data }) => {
+                packets += 1;
+                let tap = taps.tap(interface, opened)?;
+                if tap.skip > 0 {
+                    tap.skip -= 1;
+                } else {
+                    if tap.writer.append(time, original_len, data) == Appended::Dropped {
+                        // Only trouble with the disk gets here: a file's writer waits otherwise.
+                        return Err(taps.trouble());
+                    }
+                    added += 1;
+                }
+                0
+            }
+            Ok(Step::Interface(interface)) => {
+                taps.interfaces.push(interface);
+                0
+            }
+            Ok(Step::Skip) => 0,
+            Ok(Step::NeedMore(need)) => need,
+            Ok(Step::End) => break,
+            Err(found) => {
+                damage = Some(found);
+                break;
+            }
+        };
+        input.start += parser.consumed();
+        if need > 0 {
+            taps.publish();
+            input.fill(&mut file, need).map_err(unreadable)?;
+            progress(parser.offset(), bytes);
+        }
+        batch += 1;
+        if batch == BATCH {
+            batch = 0;
+            taps.publish();
+        }
+    }
+    // The rest of a damaged file still belongs to what it is recognised by.
+    while !input.eof {
+        input.start = input.end;
+        input.fill(&mut file, 1).map_err(unreadable)?;
+    }
+    for (_, tap) in std::mem::take(&mut taps.open) {
+        tap.writer.finish()?;
+    }
+    progress(bytes, bytes);
+    store.close_source(source, packets, damage.clone(), Some(*input.hasher.finalize().as_bytes()))?;
+    Ok(ImportReport { path: path.to_owned(), source, bytes, packets, added, already: false, damage })
+}
+
+struct Input {
+    buffer: Vec<u8>,
+    start: usize,
+    end: usize,
+    eof: bool,
+    hasher: blake3::Hasher,
+    read: u64,
+}
+
+impl Input {
+    fn rest(&self) -> &[u8] {
+        &self.buffer[self.start..self.end]
+    }
+
+    /// Reads until at least `need` bytes are there, or the file ends.
+    fn fill(&mut self, file: &mut File, need: usize) -> std::io::Result<()> {
+        self.buffer.copy_within(self.start..self.end, 0);
+        (self.start, self.end) = (0, self.end - self.start);
+        if self.buffer.len() < need {
+            // Bounded by the parser: no block is longer than 16 MiB.
+            self.buffer.resize(need, 0);
+        }
+        while !self.eof && self.end < self.buffer.len() {
+            match file.read(&mut self.buffer[self.end..]) {
+                Ok(0) => self.eof = true,
+                Ok(n) => {
+                    self.hasher.update(&self.buffer[self.end..self.end + n]);
+                    self.end += n;
+                    self.read += n as u64;
+                }
+                Err(e) if e.kind() == std::io::ErrorKind::Interrupted => {}
+                Err(e) => return Err(e),
+            }
+        }
+        Ok(())
+    }
+}
+
+struct Taps<'a> {
+    store: &'a Store,
+    lock: &'a WriterLock,
+    source: SourceId,
+    path: &'a Path,
+    options: WriterOptions,
+    resumed: bool,
+    interfaces: Vec<FileInterface>,
+    open: BTreeMap<u32, OpenTap>,
+}
+
+struct OpenTap {
+    writer: ShardWriter,
+    /// Packets that an earlier, unfinished import has brought in.
+    skip: u64,
+}
+
+impl Taps<'_> {
+    fn tap(&mut self, interface: u32, opened: &mut dyn FnMut(TapId)) -> Result<&mut OpenTap, ImportError> {
+        if !self.open.contains_key(&interface) {
+            if self.open.len() >= MAX_TAPS {
+                return Err(ImportError::TooManyTaps { path: self.path.to_owned() });
+            }
+            let tap = self.open_tap(interface)?;
+            opened(tap.writer.tap());
+            self.open.insert(interface, tap);
+        }
+        Ok(self.open.get_mut(&interface).expect("just inserted"))
+    }
+
+    fn open_tap(&self, interface: u32) -> Result<OpenTap, ImportError> {
+        let of = &self.interfaces[interface as usize];
+        let file = self.path.file_name().unwrap_or_default().to_string_lossy();
+        let name = match (&of.name, interface) {
+            (None, 0) => file.into_owned(),
+            (name, _) => {
+                format!("{file}#{interface}{}", name.as_ref().map(|n| format!(" {n}")).unwrap_or_default())
+            }
+        };
+        let snaplen = if of.snaplen == 0 { crate::MAX_PACKET_LEN } else { of.snaplen };
+        let tap =
+            NewTap { source: self.source, name, link: of.link, snaplen, provenance: Provenance::Imported };
+        // A capture of many interfaces does not multiply memory.
+        let staging_bytes = if self.open.is_empty() { self.options.staging_bytes } else { 4 << 20 };
+        let options = WriterOptions { staging_bytes, ..self.options };
+        let writer = ShardWriter::open(self.store, self.lock, tap, options)?;
+        let stored = |s: &crate::ShardInfo| if s.tap == writer.tap() && s.sealed { s.packets } else { 0 };
+        let skip = if self.resumed { self.store.shards().iter().map(stored).sum() } else { 0 };
+        Ok(OpenTap { writer, skip })
+    }
+
+    fn publish(&mut self) {
+        for tap in self.open.values_mut() {
+            tap.writer.publish();
+        }
+    }
+
+    fn trouble(&mut self) -> ImportError {
+        for (_, tap) in std::mem::take(&mut self.open) {
+            if let Err(trouble) = tap.writer.finish() {
+                return trouble.into();
+            }
+        }
+        StoreError::Full { dir: self.store.shards_dir(), needed: self.options.shard_size }.into()
+    }
+}
+
+fn hash_file(path: &Path) -> std::io::Result<[u8; 32]> {
+    let mut hasher = blake3::Hasher::new();
+    hasher.update_reader(File::open(path)?)?;
+    Ok(*hasher.finalize().as_bytes())
+}
+
+/// The recorder's clock.
+pub(crate) fn wall_clock() -> CaptureTime {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    CaptureTime::from_nanos(i64::try_from(since.as_nanos()).unwrap_or(i64::MAX))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::TapTail;
+
+    fn pcap(records: usize) -> Vec<u8> {
+        let mut file = [
+            &0xa1b2_c3d4u32.to_le_bytes()[..],
+            &[2, 0, 4, 0],
+            &[0; 8],
+            &65_535u32.to_le_bytes(),
+            &1u32.to_le_bytes(),
+        ]
+        .concat();
+        for n in 0..records as u32 {
+            let len = 40 + n % 1_000;
+            file.extend([n.to_le_bytes(), 7u32.to_le_bytes(), len.to_le_bytes(), len.to_le_bytes()].concat());
+            file.extend(vec![n as u8; len as usize]);
+        }
+        file
+    }
+
+    fn import(store: &Store, path: &Path) -> Result<ImportReport, ImportError> {
+        let lock = store.lock().unwrap();
+        store.recover(&lock).unwrap();
+        import_file(
+            store,
+            &lock,
+            path,
+            WriterOptions { shard_size: 2 << 20, ..Default::default() },
+            &mut |_, _| {},
+            &mut |_| {},
+        )
+    }
+
+    #[test]
+    fn a_file_comes_in_once_whatever_its_name() {
+        let dir = tempfile::tempdir().unwrap();
+        let (a, b) = (dir.path().join("a.pcap"), dir.path().join("b.pcap"));
+        std::fs::write(&a, pcap(20_000)).unwrap();
+        std::fs::write(&b, pcap(20_000)).unwrap();
+        let store = Store::create(&dir.path().join("store")).unwrap();
+        let report = import(&store, &a).unwrap();
+        assert_eq!(
+            (report.packets, report.added, report.already, &report.damage),
+            (20_000, 20_000, false, &None)
+        );
+        let again = import(&store, &b).unwrap();
+        assert_eq!((again.packets, again.added, again.already), (20_000, 0, true));
+        let mut tail = TapTail::new(&store, store.taps()[0].id, None);
+        let mut n = 0u32;
+        while let Some((_, chunk)) = tail.next().unwrap() {
+            for r in chunk.records() {
+                assert_eq!(
+                    (r.data.len() as u32, r.time.nanos()),
+                    (40 + n % 1_000, i64::from(n) * 1_000_000_000 + 7_000)
+                );
+                n += 1;
+            }
+        }
+        assert_eq!(n, 20_000);
+    }
+
+    #[test]
+    fn an_import_that_was_cut_off_goes_on_without_doubling() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("a.pcap");
+        std::fs::write(&path, pcap(9_000)).unwrap();
+        let at = dir.path().join("store");
+        {
+            let store = Store::create(&at).unwrap();
+            let lock = store.lock().unwrap();
+            let mut seen = 0;
+            let cut = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+                import_file(
+                    &store,
+                    &lock,
+                    &path,
+                    WriterOptions { shard_size: 2 << 20, ..Default::default() },
+                    &mut |_, _| {
+                        seen += 1;
+                        assert!(seen < 1, "cut off here");
+                    },
+                    &mut |_| {},
+                )
+            }));
+            assert!(cut.is_err());
+        }
+        let store = Store::create(&at).unwrap();
+        let report = import(&store, &path).unwrap();
+        assert!(report.packets == 9_000 && report.added < 9_000, "{report:?}");
+        assert_eq!(store.shards().iter().map(|s| s.packets).sum::<u64>(), 9_000);
+        assert_eq!(store.sources().len(), 1);
+    }
+
+    #[test]
+    fn damage_keeps_what_is_before_it() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("cut.pcap");
+        let whole = pcap(100);
+        std::fs::write(&path, &whole[..whole.len() - 1]).unwrap();
+        let store = Store::create(&dir.path().join("store")).unwrap();
+        let report = import(&store, &path).unwrap();
+        assert_eq!(report.packets, 99);
+        assert_eq!(report.damage.unwrap().offset, whole.len() as u64 - 16 - 139);
+        std::fs::write(&path, b"not a capture at all").unwrap();
+        assert!(matches!(import(&store, &path), Err(ImportError::NotACapture { .. })));
+        assert_eq!(store.sources().len(), 1);
+    }
+}

@@ -1,0 +1,122 @@
+//! Retention: which shards go, and how one goes. The plan is pure; the oldest go first.
+
+use crate::journal::Provenance;
+use crate::store::{ShardInfo, Store, WriterLock};
+use crate::{CaptureTime, ShardId, StoreError};
+use std::time::Duration;
+
+/// What a store may hold. Every bound that is set is kept.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Retention {
+    /// All shards together, in bytes.
+    pub max_bytes: Option<u64>,
+    /// Since a shard's last packet; imported footage is left alone unless `imported` is set.
+    pub max_age: Option<Duration>,
+    /// Bytes that stay free on the disk.
+    pub min_free: Option<u64>,
+    /// Whether age counts for imported footage too.
+    pub imported: bool,
+}
+
+impl Retention {
+    /// The shards that have to go, oldest first. `reserved`: bytes of shards that are being written, which count but stay.
+    pub fn plan(&self, shards: &[ShardInfo], reserved: u64, free: u64, now: CaptureTime) -> Vec<ShardId> {
+        let sealed = || shards.iter().filter(|s| s.sealed);
+        let mut held = reserved + sealed().map(|s| s.bytes).sum::<u64>();
+        let mut free = free;
+        let mut going = Vec::new();
+        for shard in sealed() {
+            let too_much =
+                self.max_bytes.is_some_and(|max| held > max) || self.min_free.is_some_and(|min| free < min);
+            let by_age = self.imported || shard.provenance != Provenance::Imported;
+            let too_old = self
+                .max_age
+                .filter(|_| by_age)
+                .zip(shard.times)
+                .is_some_and(|(max, (_, last))| last < now.minus(max));
+            if too_much || too_old {
+                going.push(shard.id);
+                held -= shard.bytes;
+                free += shard.bytes;
+            }
+        }
+        going
+    }
+}
+
+impl Store {
+    /// Free bytes on the store's disk.
+    pub fn free_bytes(&self) -> Result<u64, StoreError> {
+        let stat =
+            rustix::fs::statvfs(self.dir()).map_err(|e| StoreError::io("examining", self.dir())(e.into()))?;
+        Ok(stat.f_bavail * stat.f_frsize)
+    }
+
+    /// Deletes a sealed shard: the journal first, so that a crash leaves no entry without a file. Readers that hold it go on
+    /// reading; its blocks are free when the last of them lets go.
+    pub fn delete_shard(&self, _lock: &WriterLock, id: ShardId) -> Result<(), StoreError> {
+        if !self.shard_info(id).is_some_and(|s| s.sealed) {
+            return Err(StoreError::Gone { shard: id });
+        }
+        self.shard_deleted(id)?;
+        let path = crate::shard::shard_path(&self.shards_dir(), id);
+        match std::fs::remove_file(&path) {
+            Err(e) if e.kind() != std::io::ErrorKind::NotFound => Err(StoreError::io("deleting", path)(e)),
+            _ => Ok(()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{LinkType, SourceId, TapId};
+
+    fn shard(id: u64, sealed: bool, provenance: Provenance) -> ShardInfo {
+        let at = CaptureTime::from_nanos(id as i64 * 1_000_000_000);
+        ShardInfo {
+            id: ShardId(id),
+            tap: TapId(1),
+            source: SourceId(1),
+            link: LinkType::ETHERNET,
+            sealed,
+            bytes: 100,
+            packets: 1,
+            times: Some((at, at)),
+            hash: None,
+            provenance,
+            anchors: Default::default(),
+            blocks: Default::default(),
+        }
+    }
+
+    #[test]
+    fn the_oldest_go_first_and_only_as_many_as_needed() {
+        let shards: Vec<_> = (1..=5).map(|id| shard(id, id < 5, Provenance::Captured)).collect();
+        let ids = |r: Retention, free: u64, now: i64| {
+            r.plan(&shards, 100, free, CaptureTime::from_nanos(now * 1_000_000_000))
+                .iter()
+                .map(|s| s.0)
+                .collect::<Vec<_>>()
+        };
+        let none = Retention::default();
+        assert!(ids(none, 0, 100).is_empty());
+        assert_eq!(ids(Retention { max_bytes: Some(300), ..none }, 0, 0), [1, 2]);
+        assert_eq!(ids(Retention { min_free: Some(250), ..none }, 50, 0), [1, 2]);
+        assert_eq!(ids(Retention { max_age: Some(Duration::from_secs(7)), ..none }, 0, 10), [1, 2]);
+        assert_eq!(
+            ids(Retention { max_bytes: Some(0), ..none }, 0, 0),
+            [1, 2, 3, 4],
+            "what is being written stays"
+        );
+    }
+
+    #[test]
+    fn age_leaves_imported_footage_alone_unless_asked() {
+        let shards = [shard(1, true, Provenance::Imported)];
+        let old = Retention { max_age: Some(Duration::from_secs(1)), ..Default::default() };
+        let now = CaptureTime::from_nanos(i64::MAX);
+        assert!(old.plan(&shards, 0, 0, now).is_empty());
+        assert_eq!(Retention { imported: true, ..old }.plan(&shards, 0, 0, now), [ShardId(1)]);
+    }
+}
