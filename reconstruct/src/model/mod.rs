@@ -7,7 +7,6 @@
 mod ids;
 mod name;
 mod rows;
-mod uri;
 
 pub use ids::{FlowId, NextIds, SegmentId, SessionId, StreamId};
 pub use name::{NAME_LEN_MAX, camera_name, presentation_name, sanitise, unique};
@@ -15,4 +14,3 @@ pub use rows::{
     ExchangeRow, FlowKey, FlowKind, FlowRow, GapCause, GapEvidence, GapRow, RtcpRow, SegmentPart, SegmentRow,
     SessionEnd, SessionRow, StreamKey, StreamRow, TrackRow, Transport,
 };
-pub use uri::{control_uri, normalise_uri};

@@ -40,7 +40,7 @@ impl Transport {
 /// What makes two sessions' tracks the same stream.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub enum StreamKey {
-    /// Described by RTSP: camera, normalised control URI (path and query, see [`super::normalise_uri`]), media.
+    /// Described by RTSP: camera, control URI (see [`crate::rtsp::NormalUri`]), media.
     Described {
         /// The address that media and descriptions come from.
         camera: IpAddr,
@@ -59,6 +59,8 @@ pub enum StreamKey {
         codec: Option<Codec>,
         /// The source's transport port.
         port: u16,
+        /// Channel of interleaved RTP.
+        channel: Option<u8>,
     },
 }
 
@@ -184,8 +186,9 @@ pub struct SessionRow {
     pub dialogue: bool,
 }
 
-/// One direction of a 5-tuple.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+/// One direction of a 5-tuple. VLAN tags and the tap are no part of it: mirror ports that copy a packet twice often tag only
+/// one of the copies, and both are the same flow.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct FlowKey {
     /// Sender. Unspecified for packets without IP.
     pub src: IpAddr,
@@ -197,8 +200,6 @@ pub struct FlowKey {
     pub dport: u16,
     /// IP protocol number. 255 (reserved) for packets that were not understood as IP.
     pub proto: u8,
-    /// Outer and inner VLAN id, 0 for none.
-    pub vlan: [u16; 2],
 }
 
 /// What a flow is.
@@ -225,10 +226,12 @@ pub enum FlowKind {
 pub struct FlowRow {
     /// Its number.
     pub id: FlowId,
-    /// The tap that saw it.
-    pub tap: TapId,
     /// Who sends to whom.
     pub key: FlowKey,
+    /// The taps that saw it.
+    pub taps: Vec<TapId>,
+    /// VLAN identifiers on its packets.
+    pub vlans: Vec<u16>,
     /// What it is.
     pub kind: FlowKind,
     /// First packet.
@@ -258,8 +261,8 @@ pub struct SegmentRow {
     pub src: SocketAddr,
     /// Receiver of that flow.
     pub dst: SocketAddr,
-    /// VLAN tags of that flow.
-    pub vlan: [u16; 2],
+    /// VLAN identifiers on that flow's packets.
+    pub vlans: Vec<u16>,
     /// How its packets came.
     pub transport: Transport,
     /// The source (recorder run or file) that it was captured in.
@@ -303,6 +306,34 @@ pub struct SegmentPart {
     pub clean_points: u64,
 }
 
+impl SegmentPart {
+    /// Nothing yet.
+    pub const fn new(segment: SegmentId, stream: StreamId, session: SessionId, shard: ShardId) -> Self {
+        Self {
+            segment,
+            stream,
+            session,
+            shard,
+            first: CaptureTime::MAX,
+            last: CaptureTime::MIN,
+            first_seq: u64::MAX,
+            last_seq: 0,
+            packets: 0,
+            bytes: 0,
+            lost: 0,
+            duplicates: 0,
+            reordered: 0,
+            access_units: 0,
+            clean_points: 0,
+        }
+    }
+
+    /// Whether nothing was counted.
+    pub const fn is_empty(&self) -> bool {
+        self.packets == 0 && self.duplicates == 0 && self.lost == 0
+    }
+}
+
 /// Who lost the packets of a gap.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -336,10 +367,10 @@ impl GapCause {
 /// What proves a gap's cause.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum GapEvidence {
-    /// The receiver's acknowledgement number that lies past the hole.
+    /// The receiver acknowledged bytes that the tap never saw.
     TcpAcknowledged {
-        /// The acknowledgement number.
-        ack: u32,
+        /// How many.
+        bytes: u64,
     },
     /// Packets that the recorder counted as dropped while the gap arose.
     Drops {

@@ -1,0 +1,194 @@
+//! An open segment: its second-level blocks and its counters, for each tap that sees it.
+
+use super::media::Media;
+use crate::codec::Placed;
+use crate::index::{Carrier, IndexBatch, L2Builder, MediaEntry, MediaFlags};
+use crate::model::{FlowId, GapRow, RtcpRow, SegmentId, SegmentPart, SegmentRow, SessionId, StreamId};
+use capture::{CaptureTime, ShardId, TapId};
+use serde::{Deserialize, Serialize};
+use smallvec::SmallVec;
+
+/// An open segment.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Segment {
+    pub id: SegmentId,
+    pub stream: StreamId,
+    session: SessionId,
+    flow: FlowId,
+    parts: SmallVec<[TapPart; 1]>,
+}
+
+/// What one tap has of it, in the shard that it writes at the moment.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+struct TapPart {
+    tap: TapId,
+    dirty: bool,
+    blocks: L2Builder,
+    part: SegmentPart,
+    gaps: u32,
+    reports: u32,
+}
+
+impl TapPart {
+    /// Closes what is open in the shard before, if the tap has gone on to another.
+    fn enter(&mut self, shard: ShardId, batch: &mut IndexBatch) {
+        // Never back: a shard that was left is closed.
+        if self.part.shard >= shard {
+            return;
+        }
+        if let Some(block) = self.blocks.roll(shard) {
+            batch.put_l2(block);
+        }
+        if !self.part.is_empty() {
+            batch.put_part(&self.part);
+        }
+        self.part = SegmentPart::new(self.part.segment, self.part.stream, self.part.session, shard);
+        self.gaps = 0;
+        self.reports = 0;
+        self.dirty = false;
+    }
+}
+
+impl Segment {
+    /// A new segment.
+    pub fn new(row: &SegmentRow) -> Self {
+        Self { id: row.id, stream: row.stream, session: row.session, flow: row.flow, parts: SmallVec::new() }
+    }
+
+    #[inline]
+    fn part(&mut self, tap: TapId, shard: ShardId, batch: &mut IndexBatch) -> &mut TapPart {
+        let at = match self.parts.iter().position(|p| p.tap == tap) {
+            Some(at) => at,
+            None => {
+                let part = SegmentPart::new(self.id, self.stream, self.session, shard);
+                let blocks = L2Builder::new(self.stream, self.id, self.flow, shard);
+                self.parts.push(TapPart { tap, dirty: false, blocks, part, gaps: 0, reports: 0 });
+                self.parts.len() - 1
+            }
+        };
+        let part = &mut self.parts[at];
+        part.enter(shard, batch);
+        part.dirty = true;
+        part
+    }
+
+    /// Adds a packet; gives its entry. `late`: a packet with a higher number was captured before.
+    #[inline]
+    pub fn push(
+        &mut self,
+        media: &Media,
+        ext: u64,
+        placed: Placed,
+        late: bool,
+        batch: &mut IndexBatch,
+    ) -> Option<MediaEntry> {
+        let shard = media.shard()?;
+        let mut flags = MediaFlags::NONE;
+        if placed.au_start {
+            flags |= MediaFlags::AU_START;
+        }
+        if placed.clean {
+            flags |= MediaFlags::CLEAN;
+        }
+        if placed.parameter_sets {
+            flags |= MediaFlags::PARAMETER_SETS;
+        }
+        let entry = MediaEntry {
+            seq: ext,
+            timestamp: media.timestamp,
+            marker: media.marker,
+            time: media.time,
+            flags,
+            len: media.pieces.iter().map(|p| p.len).sum(),
+            pieces: media.pieces.clone(),
+        };
+        let part = self.part(media.tap, shard, batch);
+        let p = &mut part.part;
+        if shard < p.shard {
+            // Put in order only after its shard was closed: it stays in the first level alone.
+            return None;
+        }
+        p.first = p.first.min(media.time);
+        p.last = p.last.max(media.time);
+        p.first_seq = p.first_seq.min(ext);
+        p.last_seq = p.last_seq.max(ext);
+        p.packets += 1;
+        p.bytes += u64::from(media.len);
+        p.reordered += u64::from(late);
+        p.access_units += u64::from(placed.au_start);
+        p.clean_points += u64::from(placed.clean);
+        if (part.blocks.shard() != shard || !part.blocks.accepts(entry.time))
+            && let Some(block) = part.blocks.roll(shard)
+        {
+            batch.put_l2(block);
+        }
+        let carriers: SmallVec<[Carrier; 2]> = media.carriers.iter().map(|c| Carrier::from(*c)).collect();
+        part.blocks.push(&entry, &carriers);
+        Some(entry)
+    }
+
+    /// Counts a packet that was there already.
+    pub fn duplicate(&mut self, media: &Media, batch: &mut IndexBatch) {
+        if let Some(shard) = media.shard() {
+            self.part(media.tap, shard, batch).part.duplicates += 1;
+        }
+    }
+
+    /// A packet of a gap that was told came after all.
+    pub fn found(&mut self, media: &Media, batch: &mut IndexBatch) {
+        if let Some(shard) = media.shard() {
+            let part = &mut self.part(media.tap, shard, batch).part;
+            part.lost = part.lost.saturating_sub(1);
+        }
+    }
+
+    /// Writes a gap that was noticed in a packet of `tap` in `shard`. Returns the row with its number.
+    pub fn gap(
+        &mut self,
+        mut row: GapRow,
+        (tap, shard): (TapId, ShardId),
+        batch: &mut IndexBatch,
+    ) -> (u32, GapRow) {
+        let part = self.part(tap, shard, batch);
+        row.shard = part.part.shard;
+        part.part.lost += row.packets;
+        let n = part.gaps;
+        part.gaps += 1;
+        batch.put_gap(n, &row);
+        (n, row)
+    }
+
+    /// Writes a sender report that came in a packet of `tap` in `shard`.
+    pub fn report(&mut self, row: &RtcpRow, (tap, shard): (TapId, ShardId), batch: &mut IndexBatch) {
+        let part = self.part(tap, shard, batch);
+        batch.put_rtcp(part.part.shard, part.reports, row);
+        part.reports += 1;
+    }
+
+    /// A shard of `tap` is complete.
+    pub fn end_shard(&mut self, tap: TapId, shard: ShardId, batch: &mut IndexBatch) {
+        for p in self.parts.iter_mut().filter(|p| p.tap == tap && p.part.shard == shard) {
+            let next = ShardId(shard.0 + 1);
+            if p.part.is_empty() {
+                p.part.shard = next;
+                p.blocks.roll(next);
+            } else {
+                p.enter(next, batch);
+            }
+        }
+    }
+
+    /// Writes what has changed since the last time.
+    pub fn put_open(&mut self, batch: &mut IndexBatch) {
+        for p in self.parts.iter_mut().filter(|p| p.dirty) {
+            p.dirty = false;
+            if let Some(block) = p.blocks.encode_partial() {
+                batch.put_l2(block);
+            }
+            if !p.part.is_empty() {
+                batch.put_part(&p.part);
+            }
+        }
+    }
+}
+
