@@ -3,6 +3,7 @@
 //! The pure modules take bytes and `now` and give events; the acting ones (index, indexer, footage, export) are thin.
 
 pub mod codec;
+pub mod footage;
 pub mod index;
 pub mod model;
 pub mod defrag;

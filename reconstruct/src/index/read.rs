@@ -103,43 +103,6 @@ impl Index {
         }
     }
 
-    /// The first row at or after `from` and below `to`.
-    pub(super) fn first_from(
-        &self,
-        family: Family,
-        from: &[u8],
-        to: Option<&[u8]>,
-    ) -> Result<Option<(keys::Key, Vec<u8>)>, IndexError> {
-        let mut found = None;
-        self.scan(family, from, to, |key, value| {
-            found = Some((keys::Key::from_slice(key), value.to_vec()));
-            Ok(false)
-        })?;
-        Ok(found)
-    }
-
-    /// The last row below `to` and not below `from`.
-    fn last_below(
-        &self,
-        family: Family,
-        from: &[u8],
-        to: &[u8],
-    ) -> Result<Option<(keys::Key, Vec<u8>)>, IndexError> {
-        self.count_reads(1);
-        let cf = self.family(family);
-        self.retry(|| {
-            let mut options = ReadOptions::default();
-            options.set_iterate_lower_bound(from);
-            let mut it = self.db().raw_iterator_cf_opt(&cf, options);
-            it.seek_for_prev(to);
-            if it.key() == Some(to) {
-                it.prev();
-            }
-            let found = it.item().map(|(key, value)| (keys::Key::from_slice(key), value.to_vec()));
-            it.status().map(|()| found)
-        })
-    }
-
     fn all<T: DeserializeOwned>(&self, kind: u8) -> Result<Vec<T>, IndexError> {
         self.prefixed(Family::Meta, &[kind])
     }
@@ -196,6 +159,16 @@ impl Index {
     /// What the retained shards have of a stream's segments, by shard.
     pub fn parts(&self, stream: StreamId) -> Result<Vec<SegmentPart>, IndexError> {
         self.prefixed(Family::Stream, &keys::of_stream(kind::PART, stream))
+    }
+
+    /// What one shard has of a segment of a stream.
+    pub fn part(
+        &self,
+        stream: StreamId,
+        shard: ShardId,
+        segment: SegmentId,
+    ) -> Result<Option<SegmentPart>, IndexError> {
+        self.row(Family::Stream, &keys::in_stream(kind::PART, stream, shard, segment, 0))
     }
 
     /// What the retained shards have of all streams' segments, by stream and shard.
@@ -275,7 +248,7 @@ impl Index {
         self.get(Family::L2, &keys::l2(key))
     }
 
-    /// The key of a segment's first block in a shard, if it has one.
+    /// Whether a shard has blocks of a segment.
     pub fn has_segment(&self, shard: ShardId, segment: SegmentId) -> Result<bool, IndexError> {
         Ok(self.l2(&L2Key { shard, segment, block: 0 })?.is_some())
     }
@@ -294,21 +267,6 @@ impl Index {
             None => keys::successor(&keys::of_stream(kind::TIME, stream)),
         };
         self.scan(Family::Stream, &from, to.as_deref(), |key, value| Ok(row(self.directory_entry(key, value)?)))
-    }
-
-    /// The last row of a stream's time directory whose block begins before `ms`.
-    pub fn directory_before(&self, stream: StreamId, ms: i64) -> Result<Option<DirectoryEntry>, IndexError> {
-        let from = keys::of_stream(kind::TIME, stream);
-        let found = self.last_below(Family::Stream, &from, &keys::time_from(stream, ms))?;
-        found.map(|(key, value)| self.directory_entry(&key, &value)).transpose()
-    }
-
-    /// The row of one block in its stream's time directory.
-    pub fn directory_of(&self, block: &L2Key) -> Result<Option<DirectoryEntry>, IndexError> {
-        let pointer = keys::in_shard(block.shard, kind::TIME, block.segment.0, block.block);
-        let Some(key) = self.get(Family::Shard, &pointer)? else { return Ok(None) };
-        let row = self.get(Family::Stream, &key)?;
-        row.map(|row| self.directory_entry(&key, &row)).transpose()
     }
 
     fn directory_entry(&self, key: &[u8], value: &[u8]) -> Result<DirectoryEntry, IndexError> {

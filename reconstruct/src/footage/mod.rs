@@ -1,0 +1,111 @@
+//! Footage: what replay, export and the command line read.
+//!
+//! Owns the queries over store and index together: streams and their selection, segments, gaps, packets by flow, and the
+//! [`Cursor`] that gives a stream's RTP packets in order from any time on; and the [`LiveHub`]. Refuses to write.
+//! Costs: a seek reads a number of rows that does not depend on the store's size (a test holds it to that); a packet
+//! is a few views of a shard's mapping. All but the live side may block on the disk.
+
+mod cursor;
+mod live;
+mod packets;
+mod pieces;
+mod reorder;
+mod seek;
+mod streams;
+mod types;
+
+pub use cursor::{Cursor, CursorStats};
+pub use live::{LiveHub, LiveItem, LiveRequest, LiveSubscription, SUBSCRIPTIONS_MAX};
+pub use packets::PacketScan;
+pub use reorder::{ReorderLimits, Reorderer};
+pub use types::{
+    FootageError, FoundPacket, Gap, MediaPacket, PacketFilter, RtcpMapping, SegmentInfo, Selector, Start, StreamInfo,
+};
+
+use crate::index::{Index, SegmentId, StreamId};
+use crate::model::SessionRow;
+use capture::{CaptureTime, Store};
+
+/// A store with its index, for reading. Cheap to clone.
+#[derive(Clone)]
+pub struct Footage {
+    store: Store,
+    index: Index,
+    live: Option<LiveHub>,
+}
+
+impl Footage {
+    /// Of a store that another process may be recording into.
+    pub fn open(store: &Store) -> Result<Self, FootageError> {
+        let index = Index::open_secondary(&store.index_dir())?;
+        Ok(Self { store: store.clone(), index, live: None })
+    }
+
+    /// Of a store whose index this process has open: inside a recorder with its hub.
+    pub fn with(store: Store, index: Index, live: Option<LiveHub>) -> Self {
+        Self { store, index, live }
+    }
+
+    /// Takes over what a recorder in another process has written since.
+    pub fn refresh(&self) -> Result<(), FootageError> {
+        if self.index.is_secondary() {
+            self.store.refresh()?;
+            self.index.refresh()?;
+        }
+        Ok(())
+    }
+
+    /// The store.
+    pub fn store(&self) -> &Store {
+        &self.store
+    }
+
+    /// The index.
+    pub fn index(&self) -> &Index {
+        &self.index
+    }
+
+    /// Live packets, inside a recorder.
+    pub fn live(&self) -> Option<&LiveHub> {
+        self.live.as_ref()
+    }
+
+    /// A stream's packets from `from` up to and including `to`.
+    pub fn cursor(
+        &self,
+        stream: StreamId,
+        from: CaptureTime,
+        to: CaptureTime,
+        start: Start,
+    ) -> Result<Cursor, FootageError> {
+        Cursor::open(self.clone(), stream, from, to, start)
+    }
+
+    /// First-level records, shard by shard, in the order in which they lie there.
+    pub fn packets(&self, filter: &PacketFilter) -> Result<PacketScan, FootageError> {
+        PacketScan::open(self.clone(), filter.clone())
+    }
+
+    /// All sessions that something is retained of.
+    pub fn sessions(&self) -> Result<Vec<SessionRow>, FootageError> {
+        Ok(self.index.sessions()?)
+    }
+
+    /// The holes in a stream between two times, by time.
+    pub fn gaps(&self, stream: StreamId, from: CaptureTime, to: CaptureTime) -> Result<Vec<Gap>, FootageError> {
+        let mut gaps = self.index.gaps(stream)?;
+        gaps.retain(|g| g.to >= from && g.from <= to);
+        gaps.sort_by_key(|g| (g.from, g.segment, g.first_seq));
+        Ok(gaps)
+    }
+
+    /// The camera's clock as its last sender report before `time` has it, or the first after.
+    pub fn ntp_mapping(&self, segment: SegmentId, time: CaptureTime) -> Result<Option<RtcpMapping>, FootageError> {
+        let Some(row) = self.index.segment(segment)? else { return Ok(None) };
+        let reports = self.index.reports(row.stream)?;
+        let of_segment = || reports.iter().filter(|r| r.segment == segment);
+        let before = of_segment().filter(|r| r.time <= time).max_by_key(|r| r.time);
+        let found = before.or_else(|| of_segment().min_by_key(|r| r.time));
+        Ok(found.map(|r| RtcpMapping { time: r.time, timestamp: r.timestamp, ntp: r.ntp }))
+    }
+}

@@ -1,0 +1,148 @@
+//! From places in shards to bytes: views of the pieces of an RTP packet.
+//!
+//! Checks again what was checked when the place was written down: that a record is there, that the piece lies in it, and that
+//! what begins there is an RTP packet of that sequence number. Damaged or zeroed shards lose the packets that they
+//! hit, nothing else.
+
+use super::types::copy_from;
+use super::{Footage, FootageError, MediaPacket};
+use crate::index::{MediaEntry, MediaFlags, SegmentId};
+use crate::span::Piece;
+use capture::{CaptureTime, ReadError, Record, Shard, ShardId, StoreError};
+use smallvec::SmallVec;
+use std::sync::Arc;
+
+/// RTP's fixed header (RFC 3550 section 5.1).
+const RTP_HEADER_LEN: usize = 12;
+/// Records closer together than this are asked for at once.
+const PREFETCH_JOIN_BYTES: u64 = 64 << 10;
+
+/// What came of an entry.
+pub(super) enum Fetched {
+    Packet(MediaPacket),
+    /// Its shard was deleted by retention.
+    Gone(ShardId),
+    /// Its bytes are not an RTP packet any more.
+    Damaged,
+}
+
+/// Opens shards and keeps those in use.
+#[derive(Default)]
+pub(super) struct Pieces {
+    /// The shard that most pieces are in, and one before it.
+    open: SmallVec<[Arc<Shard>; 2]>,
+}
+
+impl Pieces {
+    fn shard(&mut self, footage: &Footage, id: ShardId) -> Result<Option<Arc<Shard>>, FootageError> {
+        if let Some(shard) = self.open.iter().find(|s| s.id() == id) {
+            return Ok(Some(shard.clone()));
+        }
+        let shard = match footage.store.shard(id) {
+            // A shard that another process has begun since is not known here yet.
+            Err(StoreError::Gone { .. }) => {
+                footage.store.refresh()?;
+                footage.store.shard(id)
+            }
+            other => other,
+        };
+        match shard {
+            Ok(shard) => {
+                if self.open.len() == 2 {
+                    self.open.remove(0);
+                }
+                self.open.push(shard.clone());
+                Ok(Some(shard))
+            }
+            Err(StoreError::Gone { .. }) => Ok(None),
+            Err(e) => Err(e.into()),
+        }
+    }
+
+    /// Tells the system which records will be read soon.
+    pub(super) fn prefetch(&mut self, footage: &Footage, entries: &[MediaEntry]) -> Result<(), FootageError> {
+        let mut range: Option<(ShardId, u64, u64)> = None;
+        for piece in entries.iter().flat_map(|e| &e.pieces) {
+            let (from, to) = (piece.record, piece.record + u64::from(piece.offset) + u64::from(piece.len) + 16);
+            match &mut range {
+                Some((shard, begin, end))
+                    if *shard == piece.shard && from >= *begin && from <= end.saturating_add(PREFETCH_JOIN_BYTES) =>
+                {
+                    *end = to.max(*end);
+                }
+                _ => {
+                    if let Some(done) = range.replace((piece.shard, from, to)) {
+                        self.ask(footage, done)?;
+                    }
+                }
+            }
+        }
+        range.map_or(Ok(()), |last| self.ask(footage, last))
+    }
+
+    fn ask(&mut self, footage: &Footage, (id, from, to): (ShardId, u64, u64)) -> Result<(), FootageError> {
+        if let Some(shard) = self.shard(footage, id)? {
+            shard.prefetch(from, to - from);
+        }
+        Ok(())
+    }
+
+    fn record(&mut self, footage: &Footage, piece: &Piece) -> Result<Option<Record>, FootageError> {
+        let Some(shard) = self.shard(footage, piece.shard)? else { return Ok(None) };
+        match shard.record(piece.record) {
+            Err(ReadError::Beyond { .. }) => {
+                // A view of another process's open shard ends where that shard ended when it was sealed.
+                self.open.retain(|s| s.id() != piece.shard);
+                drop(shard);
+                footage.store.refresh()?;
+                let Some(shard) = self.shard(footage, piece.shard)? else { return Ok(None) };
+                Ok(Some(shard.record(piece.record)?))
+            }
+            other => Ok(Some(other?)),
+        }
+    }
+
+    pub(super) fn fetch(
+        &mut self,
+        footage: &Footage,
+        segment: SegmentId,
+        e: &MediaEntry,
+    ) -> Result<Fetched, FootageError> {
+        let mut pieces = SmallVec::new();
+        let mut time = CaptureTime::MIN;
+        for piece in &e.pieces {
+            let record = match self.record(footage, piece) {
+                Ok(Some(record)) => record,
+                Ok(None) => return Ok(Fetched::Gone(piece.shard)),
+                Err(FootageError::Read(ReadError::Torn { .. } | ReadError::Beyond { .. })) => {
+                    return Ok(Fetched::Damaged);
+                }
+                Err(e) => return Err(e),
+            };
+            let (from, len) = (piece.offset as usize, piece.len as usize);
+            if from + len > record.data.len() {
+                return Ok(Fetched::Damaged);
+            }
+            time = time.max(record.time);
+            pieces.push(record.data.slice(from..from + len));
+        }
+        let mut head = [0; RTP_HEADER_LEN];
+        let whole = copy_from(&pieces, 0, &mut head);
+        let sequence = u16::from_be_bytes([head[2], head[3]]);
+        if !whole || head[0] >> 6 != 2 || sequence != e.seq as u16 {
+            return Ok(Fetched::Damaged);
+        }
+        Ok(Fetched::Packet(MediaPacket {
+            time,
+            seq: e.seq,
+            timestamp: e.timestamp,
+            marker: e.marker,
+            ssrc: u32::from_be_bytes([head[8], head[9], head[10], head[11]]),
+            payload_type: head[1] & 0x7f,
+            segment,
+            clean: e.flags.contains(MediaFlags::CLEAN),
+            len: e.len,
+            pieces,
+        }))
+    }
+}

@@ -1,0 +1,199 @@
+//! Where to begin: which session of a stream is the most complete at a time, and which of its blocks holds the packet to start
+//! with.
+//!
+//! Costs: the rows of the time directory around the time (blocks reach at most [`BLOCK_NANOS_MAX`] from their first
+//! packet) and one or two more, whatever the store's size.
+
+use super::{Footage, FootageError, Start};
+use crate::index::{BLOCK_NANOS_MAX, DirectoryEntry, L2Key, SegmentId, StreamId};
+use capture::CaptureTime;
+use std::collections::BTreeMap;
+
+/// Sessions side by side: with more of them at once (all of one camera's stream), the rest is not looked at.
+const CANDIDATES_MAX: usize = 256;
+const REACH_MS: i64 = BLOCK_NANOS_MAX / 1_000_000;
+/// How far a parallel session has to be ahead before it is worth leaving one that has nothing more: sessions of a
+/// running recording end at slightly different times, and go on.
+const AHEAD_NANOS: i64 = 2_000_000_000;
+
+/// Where a cursor enters a segment.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Entrance {
+    pub segment: SegmentId,
+    pub block: L2Key,
+    pub rule: Rule,
+}
+
+/// Which packet of the segment, from the block on, is the first to be given.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Rule {
+    /// The last clean point of the block that is not after the time.
+    LastCleanBefore(CaptureTime),
+    /// The first clean point after everything up to the time.
+    FirstCleanFrom(CaptureTime),
+    /// The first packet not before the time.
+    FirstFrom(CaptureTime),
+}
+
+/// A segment's blocks around the time.
+#[derive(Clone, Copy)]
+struct Around {
+    /// The last that begins at or before the time.
+    before: Option<DirectoryEntry>,
+    /// The first that begins after it.
+    after: Option<DirectoryEntry>,
+}
+
+impl Around {
+    fn covers(&self, time: CaptureTime) -> bool {
+        self.before.is_some_and(|b| b.row.last >= time || self.after.is_some())
+    }
+
+    /// Smaller is more complete.
+    fn rank(&self) -> (u64, u64) {
+        let sum = |of: fn(&DirectoryEntry) -> u32| {
+            self.before.iter().chain(&self.after).map(|e| u64::from(of(e))).sum::<u64>()
+        };
+        let (lost, packets) = (sum(|e| e.row.lost), sum(|e| e.row.packets));
+        // Lost of a million expected, then as many packets as possible.
+        (lost.saturating_mul(1_000_000) / (lost + packets).max(1), u64::MAX - packets)
+    }
+}
+
+fn around(footage: &Footage, stream: StreamId, time: CaptureTime) -> Result<BTreeMap<SegmentId, Around>, FootageError> {
+    let mut found: BTreeMap<SegmentId, Around> = BTreeMap::new();
+    let ms = time.millis();
+    let window = (ms.saturating_sub(2 * REACH_MS), ms.saturating_add(REACH_MS));
+    footage.index.directory(stream, window.0, window.1, |entry| {
+        let segment = entry.block.segment;
+        if !found.contains_key(&segment) && found.len() >= CANDIDATES_MAX {
+            return true;
+        }
+        let around = found.entry(segment).or_insert(Around { before: None, after: None });
+        if entry.row.first.millis() <= ms {
+            around.before = Some(entry);
+        } else if around.after.is_none() {
+            around.after = Some(entry);
+        }
+        true
+    })?;
+    Ok(found)
+}
+
+/// The entrance for a cursor that starts at `time`.
+pub(super) fn first(
+    footage: &Footage,
+    stream: StreamId,
+    time: CaptureTime,
+    start: Start,
+) -> Result<Option<Entrance>, FootageError> {
+    let best = around(footage, stream, time)?
+        .into_iter()
+        .filter(|(_, a)| a.covers(time))
+        .min_by_key(|(id, a)| (a.rank(), *id))
+        .and_then(|(_, a)| a.before);
+    match best {
+        Some(entry) => Ok(Some(enter(footage, stream, entry, time, start)?)),
+        // In a gap: forward.
+        None => match next_from(footage, stream, time)? {
+            Some(entry) => {
+                let clean = start == Start::CleanPointBefore && has_clean_points(footage, stream, &entry)?;
+                let rule = if clean { Rule::FirstCleanFrom(time) } else { Rule::FirstFrom(time) };
+                Ok(Some(Entrance { segment: entry.block.segment, block: entry.block, rule }))
+            }
+            None => Ok(None),
+        },
+    }
+}
+
+fn enter(
+    footage: &Footage,
+    stream: StreamId,
+    entry: DirectoryEntry,
+    time: CaptureTime,
+    start: Start,
+) -> Result<Entrance, FootageError> {
+    let at = |block: L2Key, rule| Entrance { segment: entry.block.segment, block, rule };
+    if start == Start::Exact {
+        return Ok(at(entry.block, Rule::FirstFrom(time)));
+    }
+    if entry.row.clean.is_some_and(|clean| clean.millis() <= time.millis()) {
+        return Ok(at(entry.block, Rule::LastCleanBefore(time)));
+    }
+    if let Some(before) = entry.row.clean_before {
+        let block = L2Key { shard: before.shard, segment: entry.block.segment, block: before.block };
+        if footage.index.l2(&block)?.is_some() {
+            return Ok(at(block, Rule::LastCleanBefore(time)));
+        }
+    }
+    if has_clean_points(footage, stream, &entry)? {
+        return Ok(at(entry.block, Rule::FirstCleanFrom(time)));
+    }
+    Ok(at(entry.block, Rule::FirstFrom(time)))
+}
+
+/// Whether the shard's part of the segment has clean points at all. What was not understood has none, and is played
+/// from anywhere.
+fn has_clean_points(footage: &Footage, stream: StreamId, entry: &DirectoryEntry) -> Result<bool, FootageError> {
+    if entry.row.clean.is_some() || entry.row.clean_before.is_some() {
+        return Ok(true);
+    }
+    let part = footage.index.part(stream, entry.block.shard, entry.block.segment)?;
+    Ok(part.is_some_and(|p| p.clean_points > 0))
+}
+
+/// The first block that begins after `time`.
+fn next_from(footage: &Footage, stream: StreamId, time: CaptureTime) -> Result<Option<DirectoryEntry>, FootageError> {
+    let mut found = None;
+    footage.index.directory(stream, time.millis(), i64::MAX, |entry| {
+        if entry.row.last >= time {
+            found = Some(entry);
+        }
+        found.is_none()
+    })?;
+    Ok(found)
+}
+
+/// The entrance for a cursor whose segment ended, when everything up to `time` was given: into a session that was recorded
+/// beside it and went on, else into the next one.
+pub(super) fn following(
+    footage: &Footage,
+    stream: StreamId,
+    time: CaptureTime,
+    ended: &[SegmentId],
+) -> Result<Option<Entrance>, FootageError> {
+    // Nothing is given twice.
+    let after = CaptureTime::from_nanos(time.nanos().saturating_add(1));
+    let mut beside: Option<((u64, u64), DirectoryEntry)> = None;
+    for (segment, around) in around(footage, stream, time)? {
+        if ended.contains(&segment) {
+            continue;
+        }
+        let latest = around.before.iter().chain(&around.after).map(|e| e.row.last).max();
+        if let Some(entry) = around.before
+            && latest.is_some_and(|last| last.nanos_since(time) >= AHEAD_NANOS)
+            && beside.is_none_or(|(rank, _)| around.rank() < rank)
+        {
+            beside = Some((around.rank(), entry));
+        }
+    }
+    if let Some((_, entry)) = beside {
+        let clean = has_clean_points(footage, stream, &entry)?;
+        let rule = if clean { Rule::FirstCleanFrom(after) } else { Rule::FirstFrom(after) };
+        return Ok(Some(Entrance { segment: entry.block.segment, block: entry.block, rule }));
+    }
+    let mut next = None;
+    footage.index.directory(stream, time.millis(), i64::MAX, |entry| {
+        if entry.row.last > time && !ended.contains(&entry.block.segment) {
+            next = Some(entry);
+        }
+        next.is_none()
+    })?;
+    let Some(entry) = next else { return Ok(None) };
+    // A session that began before is one of those beside, not far enough ahead yet.
+    let began = footage.index.segment(entry.block.segment)?.map(|s| s.began);
+    if began.is_some_and(|began| began <= time) && entry.row.last.nanos_since(time) < AHEAD_NANOS {
+        return Ok(None);
+    }
+    Ok(Some(Entrance { segment: entry.block.segment, block: entry.block, rule: Rule::FirstFrom(after) }))
+}
