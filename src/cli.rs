@@ -79,7 +79,9 @@ pub struct RangeArgs {
 /// The commands, in the order in which someone meets them.
 #[derive(Debug, Subcommand)]
 pub enum Command {
+    Import(commands::import::Import),
     Packets(commands::packets::Packets),
+    Verify(commands::verify::Verify),
     Status(commands::status::Status),
     Doctor(commands::doctor::Doctor),
     Completions(commands::completions::Completions),

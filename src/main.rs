@@ -18,6 +18,7 @@ mod size;
 mod status;
 mod stores;
 mod times;
+mod writing;
 
 use clap::Parser;
 use cli::{Cli, Command};
@@ -50,6 +51,8 @@ fn main() -> ExitCode {
 fn run(cli: Cli, console: &Console) -> Outcome {
     let config = || Config::load(cli.global.config.as_deref());
     match cli.command {
+        Command::Import(command) => command.run(&config()?, console),
+        Command::Verify(command) => command.run(&config()?, console),
         Command::Packets(command) => command.run(&config()?),
         Command::Status(command) => command.run(&config()?),
         Command::Doctor(command) => command.run(&config()?, console),

@@ -2,6 +2,8 @@
 
 pub mod completions;
 pub mod doctor;
+pub mod import;
 pub mod man;
 pub mod packets;
 pub mod status;
+pub mod verify;

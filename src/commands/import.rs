@@ -1,0 +1,161 @@
+//! `tapdeck import`: capture files into a store.
+
+use crate::cli::{JsonArg, StoreArg};
+use crate::config::Config;
+use crate::console::Console;
+use crate::failure::{Failure, Outcome};
+use crate::listing;
+use crate::options::ImportOptions;
+use crate::size::{ByteSize, count};
+use crate::writing::WrittenStore;
+use capture::{ImportError, ImportReport, WhenFull, WriterOptions, import_file};
+use clap::Args;
+use serde_json::{Value, json};
+use std::path::{Path, PathBuf};
+use std::time::Instant;
+
+/// Copy capture files (pcap, pcapng) into a store and find the streams in them
+#[derive(Args, Debug)]
+#[command(after_help = "\
+Examples:
+  tapdeck import office.pcapng --store /tmp/office
+  tapdeck import *.pcap --store /tmp/office --json | jq '.files[] | {file, packets, damage}'
+
+The files are left as they are. A file that is in the store already is recognised by its content; one whose import was
+interrupted is gone on with. A damaged file is imported up to the damage, which is reported with its offset.")]
+pub struct Import {
+    /// Capture files
+    #[arg(required = true, value_name = "FILE")]
+    pub files: Vec<PathBuf>,
+    /// How shards are written.
+    #[command(flatten)]
+    pub options: ImportOptions,
+    /// Where.
+    #[command(flatten)]
+    pub store: StoreArg,
+    /// How it is printed.
+    #[command(flatten)]
+    pub json: JsonArg,
+}
+
+/// What became of one file.
+struct Imported {
+    path: PathBuf,
+    result: Result<ImportReport, ImportError>,
+}
+
+impl Import {
+    /// Imports file by file; one that can't be imported does not keep the others from it.
+    pub fn run(self, config: &Config, console: &Console) -> Outcome {
+        let options = self.options.or(&config.import);
+        refuse_unreadable(&self.files)?;
+        let began = Instant::now();
+        let written = WrittenStore::create(&self.store.path(config)?, console)?;
+        let defaults = WriterOptions::default();
+        let writer = WriterOptions {
+            shard_size: options.shard_size.map_or(defaults.shard_size, |size| size.0),
+            when_full: WhenFull::Wait,
+            ..defaults
+        };
+        let imported: Vec<Imported> =
+            self.files.iter().map(|path| one(&written, path, writer, console)).collect();
+        report(&imported, self.json.json, began, console)?;
+        match imported.iter().any(|file| file.result.is_err()) {
+            true => Err(Failure::silent()),
+            false => Ok(()),
+        }
+    }
+}
+
+impl From<ImportError> for Failure {
+    fn from(error: ImportError) -> Self {
+        Self::failed(error)
+    }
+}
+
+/// A misspelt name is told before anything is made or copied.
+fn refuse_unreadable(files: &[PathBuf]) -> Outcome {
+    for path in files {
+        let opened = std::fs::File::open(path).and_then(|file| file.metadata());
+        match opened {
+            Ok(found) if found.is_dir() => {
+                return Err(Failure::failed(format_args!("{} is a directory", path.display()))
+                    .next(format_args!("name the files in it: {}/*.pcap*", path.display())));
+            }
+            Ok(_) => {}
+            Err(error) => {
+                return Err(Failure::failed(format_args!("cannot read {}: {error}", path.display()))
+                    .next("check the name and its permissions; nothing was imported"));
+            }
+        }
+    }
+    Ok(())
+}
+
+fn one(written: &WrittenStore, path: &Path, options: WriterOptions, console: &Console) -> Imported {
+    let size = path.metadata().map_or(0, |found| found.len());
+    let name =
+        path.file_name().map_or_else(|| path.display().to_string(), |n| n.to_string_lossy().into_owned());
+    let bar = console.byte_bar(size, &name);
+    let mut progress = |done: u64, total: u64| {
+        bar.set_length(total);
+        bar.set_position(done);
+    };
+    let result = import_file(&written.store, &written.lock, path, options, &mut progress, &mut |_| {});
+    bar.finish_and_clear();
+    if let Err(error) = &result {
+        console.line(&format!("tapdeck: {error}"));
+    }
+    Imported { path: path.to_owned(), result }
+}
+
+fn report(imported: &[Imported], as_json: bool, began: Instant, console: &Console) -> Outcome {
+    let done = || imported.iter().filter_map(|file| file.result.as_ref().ok());
+    let packets: u64 = done().map(|report| report.packets).sum();
+    let bytes: u64 = done().map(|report| report.bytes).sum();
+    if as_json {
+        return listing::print_json(&json!({
+            "packets": packets,
+            "bytes": bytes,
+            "seconds": began.elapsed().as_secs_f64(),
+            "files": imported.iter().map(document).collect::<Vec<_>>(),
+        }));
+    }
+    listing::print_lines(imported.iter().flat_map(lines))?;
+    let seconds = began.elapsed().as_secs_f64().max(1e-3);
+    let rate = ByteSize((bytes as f64 / seconds) as u64);
+    console.say(format!("{} packets, {} in {seconds:.1} s ({rate}/s)", count(packets), ByteSize(bytes)));
+    Ok(())
+}
+
+fn document(file: &Imported) -> Value {
+    match &file.result {
+        Ok(report) => json!({
+            "file": file.path,
+            "source": report.source,
+            "bytes": report.bytes,
+            "packets": report.packets,
+            "added": report.added,
+            "already": report.already,
+            "damage": report.damage.as_ref().map(|d| json!({ "offset": d.offset, "what": d.kind.to_string() })),
+            "error": Value::Null,
+        }),
+        Err(error) => json!({ "file": file.path, "error": error.to_string() }),
+    }
+}
+
+fn lines(file: &Imported) -> Vec<String> {
+    let Ok(report) = &file.result else { return Vec::new() };
+    let path = file.path.display();
+    let mut lines = vec![match report.already {
+        true => format!("{path}: is in the store already, {} packets", count(report.packets)),
+        false => format!("{path}: {} packets", count(report.added)),
+    }];
+    if let Some(damage) = &report.damage {
+        lines.push(format!(
+            "  damaged at byte {}: {}; everything before it is imported",
+            damage.offset, damage.kind
+        ));
+    }
+    lines
+}

@@ -1,0 +1,140 @@
+//! `tapdeck timeline`: when a stream has footage, and its gaps.
+
+use crate::cli::{JsonArg, RangeArgs, StoreArg};
+use crate::config::Config;
+use crate::failure::Outcome;
+use crate::finding::one_stream;
+use crate::listing;
+use crate::size::{ByteSize, count};
+use crate::times;
+use clap::Args;
+use reconstruct::footage::{Footage, Gap, SegmentInfo};
+use reconstruct::model::GapEvidence;
+use serde_json::{Value, json};
+
+/// Show when a stream has footage, and its gaps with their causes
+#[derive(Args, Debug)]
+#[command(after_help = "\
+Examples:
+  tapdeck timeline entrance-video --store DIR
+  tapdeck timeline entrance-video --store DIR --from -1d --json | jq '.gaps[] | select(.cause != \"undetermined\")'
+
+A segment is an unbroken interval of one session. A gap's cause (camera, network, mirror, recorder) is named only when
+there is evidence for it, which is shown.")]
+pub struct Timeline {
+    /// A stream's id or name
+    pub stream: String,
+    /// Which part.
+    #[command(flatten)]
+    pub range: RangeArgs,
+    /// Where.
+    #[command(flatten)]
+    pub store: StoreArg,
+    /// How it is printed.
+    #[command(flatten)]
+    pub json: JsonArg,
+}
+
+/// What a timeline is made of, in the order of time.
+enum Entry<'a> {
+    Segment(&'a SegmentInfo),
+    Gap(&'a Gap),
+}
+
+impl Timeline {
+    /// Prints segments and gaps in the order of time.
+    pub fn run(self, config: &Config) -> Outcome {
+        let (from, to) = times::parse_range(self.range.from.as_deref(), self.range.to.as_deref(), times::now())?;
+        let footage = Footage::open(self.store.open(config)?)?;
+        let stream = one_stream(&footage, &self.stream)?;
+        let segments = footage.segments(stream.id, from, to)?;
+        let gaps = footage.gaps(stream.id, from, to)?;
+        if self.json.json {
+            return listing::print_json(&json!({
+                "stream": stream.id,
+                "name": stream.name,
+                "segments": segments.iter().map(segment_document).collect::<Vec<_>>(),
+                "gaps": gaps.iter().map(gap_document).collect::<Vec<_>>(),
+            }));
+        }
+        let mut entries: Vec<Entry<'_>> =
+            segments.iter().map(Entry::Segment).chain(gaps.iter().map(Entry::Gap)).collect();
+        entries.sort_by_key(|entry| match entry {
+            Entry::Segment(segment) => (segment.first, 0),
+            Entry::Gap(gap) => (gap.from, 1),
+        });
+        let mut table = listing::table(&["", "FROM", "TO", "LASTED", "PACKETS", ""], &[4]);
+        for entry in entries {
+            table.add_row(row(&entry));
+        }
+        listing::print_table(&table)
+    }
+}
+
+fn row(entry: &Entry<'_>) -> Vec<String> {
+    let (what, from, to, packets, remark) = match entry {
+        Entry::Segment(segment) => {
+            let row = &segment.row;
+            let remark = format!(
+                "{} > {} by {}, {}",
+                row.src,
+                row.dst,
+                row.transport.name(),
+                ByteSize(segment.bytes)
+            );
+            ("footage", segment.first, segment.last, segment.packets, remark)
+        }
+        Entry::Gap(gap) => ("  gap", gap.from, gap.to, gap.packets, format!("{}{}", gap.cause.name(), evidence(gap))),
+    };
+    let lasted = times::lasting(to.nanos_since(from));
+    vec![what.to_owned(), times::short(from), times::short(to), lasted, count(packets), remark]
+}
+
+fn evidence(gap: &Gap) -> String {
+    match &gap.evidence {
+        Some(GapEvidence::TcpAcknowledged { bytes }) => {
+            format!(": the receiver acknowledged {} bytes that the tap never saw", count(*bytes))
+        }
+        Some(GapEvidence::Drops { packets, .. }) => format!(": the tap dropped {} packets then", count(*packets)),
+        None => String::new(),
+    }
+}
+
+fn segment_document(segment: &SegmentInfo) -> Value {
+    let row = &segment.row;
+    json!({
+        "id": row.id,
+        "session": row.session,
+        "ssrc": row.ssrc,
+        "payload_type": row.payload_type,
+        "transport": row.transport.name(),
+        "source": { "address": row.src.ip(), "port": row.src.port() },
+        "destination": { "address": row.dst.ip(), "port": row.dst.port() },
+        "vlans": row.vlans,
+        "from": times::rfc3339(segment.first),
+        "to": times::rfc3339(segment.last),
+        "packets": segment.packets,
+        "bytes": segment.bytes,
+        "lost": segment.lost,
+        "duplicates": segment.duplicates,
+        "reordered": segment.reordered,
+        "access_units": segment.access_units,
+        "clean_points": segment.clean_points,
+    })
+}
+
+fn gap_document(gap: &Gap) -> Value {
+    json!({
+        "segment": gap.segment,
+        "from": times::rfc3339(gap.from),
+        "to": times::rfc3339(gap.to),
+        "packets": gap.packets,
+        "first_sequence": gap.first_seq,
+        "cause": gap.cause.name(),
+        "evidence": match &gap.evidence {
+            Some(GapEvidence::TcpAcknowledged { bytes }) => json!({ "kind": "tcp-acknowledged", "bytes": bytes }),
+            Some(GapEvidence::Drops { tap, packets }) => json!({ "kind": "drops", "tap": tap, "packets": packets }),
+            None => Value::Null,
+        },
+    })
+}
