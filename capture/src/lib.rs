@@ -9,6 +9,7 @@ mod file;
 mod ids;
 mod import;
 mod journal;
+mod live;
 mod retain;
 mod shard;
 mod store;
@@ -20,6 +21,7 @@ pub use file::{Damage, DamageKind, FileInterface, FileParser, MAX_INTERFACES, MA
 pub use ids::{LinkType, ShardId, SourceId, TapId};
 pub use import::{ImportError, ImportReport, import_file};
 pub use journal::{Drops, JournalRecord, Provenance, SourceKind, parse as parse_journal};
+pub use live::{LiveConfig, LiveError, LiveTap, TapStats, interfaces, keep_only_net_raw, widen};
 pub use retain::Retention;
 pub use shard::{
     Appended, Chunk, RECORD_HEADER_LEN, Record, RecordView, Records, Recovered, Shard, ShardBytes,

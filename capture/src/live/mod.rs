@@ -1,0 +1,284 @@
+//! Live taps: one thread an interface, from libpcap's ring (TPACKET_V3) into a [`ShardWriter`], and nothing else.
+//!
+//! The thread polls with a bound, so that a quiet link neither hides the end of the recording nor the passing of time; it
+//! publishes after every batch; it never waits for the disk. What is lost is counted where it was lost.
+
+mod counters;
+mod device;
+mod filter;
+mod privilege;
+
+pub use counters::{Counters, TapStats};
+pub use device::{LiveError, interfaces};
+pub use filter::widen;
+pub use privilege::keep_only_net_raw;
+
+use crate::import::wall_clock;
+use crate::journal::{Drops, Provenance};
+use crate::shard::{Appended, ShardWriter, WhenFull, WriterOptions};
+use crate::store::{NewTap, Store, WriterLock};
+use crate::{CaptureTime, SourceId, StoreError, TapId};
+use counters::Shared;
+use device::Device;
+use rustix::event::{PollFd, PollFlags, Timespec};
+use std::os::fd::AsFd;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+/// Packets taken from the ring before they are published.
+const BATCH: usize = 512;
+/// How long a tap waits before it tries to open an interface again that went away.
+const REOPEN: Duration = Duration::from_millis(500);
+/// The longest one look at the ring takes, and so a stop.
+const POLL_NANOS: i64 = 50_000_000;
+
+/// How an interface is tapped.
+#[derive(Clone, Debug)]
+pub struct LiveConfig {
+    /// The interface's name.
+    pub interface: String,
+    /// A filter in libpcap's language; the kernel applies it. See [`widen`].
+    pub filter: Option<String>,
+    /// Take the filter as it is, without later fragments and tagged frames being added to it.
+    pub filter_exact: bool,
+    /// Longest capture of a packet in bytes.
+    pub snaplen: u32,
+    /// The kernel's ring, in bytes.
+    pub ring_bytes: u32,
+    /// How long the kernel holds back an unfinished block of the ring, in milliseconds: the least latency at low rates.
+    pub block_timeout_ms: u32,
+    /// See frames that are not for this host; a mirror port's never are.
+    pub promiscuous: bool,
+    /// How its shards are written.
+    pub writer: WriterOptions,
+}
+
+impl LiveConfig {
+    /// The defaults for an interface.
+    pub fn new(interface: impl Into<String>) -> Self {
+        Self {
+            interface: interface.into(),
+            filter: None,
+            filter_exact: false,
+            snaplen: 65_535,
+            ring_bytes: 128 << 20,
+            block_timeout_ms: 10,
+            promiscuous: true,
+            writer: WriterOptions::default(),
+        }
+    }
+}
+
+/// A running tap.
+#[derive(Debug)]
+pub struct LiveTap {
+    tap: TapId,
+    interface: String,
+    shared: Arc<Shared>,
+    thread: Option<JoinHandle<Result<(), StoreError>>>,
+    /// What the journal knows already.
+    journalled: (TapStats, CaptureTime),
+}
+
+impl LiveTap {
+    /// Opens the interface, makes its tap in the store and starts to record.
+    pub fn start(
+        store: &Store,
+        lock: &WriterLock,
+        source: SourceId,
+        config: LiveConfig,
+    ) -> Result<Self, LiveError> {
+        let device = Device::open(&config)?;
+        let options = WriterOptions { when_full: WhenFull::Drop, ..config.writer };
+        let tap = NewTap {
+            source,
+            name: config.interface.clone(),
+            link: device.link(),
+            snaplen: config.snaplen,
+            provenance: Provenance::Captured,
+        };
+        let writer = ShardWriter::open(store, lock, tap, options)?;
+        let (tap, interface, shared) = (writer.tap(), config.interface.clone(), Arc::new(Shared::default()));
+        let body = {
+            let shared = shared.clone();
+            move || Loop { config, device: Some(device), writer, shared, counters: Counters::default() }.run()
+        };
+        let thread = std::thread::Builder::new().name(format!("tap-{interface}")).spawn(body);
+        let thread = Some(thread.map_err(StoreError::io("starting a thread for", store.dir()))?);
+        Ok(Self { tap, interface, shared, thread, journalled: (TapStats::default(), wall_clock()) })
+    }
+
+    /// The tap's number in the store.
+    pub fn tap(&self) -> TapId {
+        self.tap
+    }
+
+    /// The interface's name.
+    pub fn interface(&self) -> &str {
+        &self.interface
+    }
+
+    /// Totals since the start; they are brought up to date once a second.
+    pub fn stats(&self) -> TapStats {
+        self.shared.load()
+    }
+
+    /// What keeps packets from being recorded at the moment: a disk that is full, an interface that is gone.
+    pub fn trouble(&self) -> Option<String> {
+        self.shared.trouble()
+    }
+
+    /// Whether the thread still runs.
+    pub fn running(&self) -> bool {
+        self.thread.as_ref().is_some_and(|t| !t.is_finished())
+    }
+
+    /// What was lost since this was asked last, for the journal; `None` when nothing was.
+    pub fn take_drops(&mut self) -> Option<Drops> {
+        let (stats, now) = (self.stats(), wall_clock());
+        let (before, from) = std::mem::replace(&mut self.journalled, (stats.clone(), now));
+        let drops = Drops {
+            tap: self.tap,
+            from,
+            to: now,
+            received: stats.received - before.received,
+            kernel: stats.dropped_kernel - before.dropped_kernel,
+            nic: stats.dropped_nic - before.dropped_nic,
+            ours: stats.dropped_ours - before.dropped_ours,
+        };
+        (drops.kernel + drops.nic + drops.ours > 0).then_some(drops)
+    }
+
+    /// Takes what is in the ring, brings everything to disk and seals.
+    pub fn stop(mut self) -> Result<TapStats, StoreError> {
+        self.shared.stop.store(true, Ordering::Release);
+        if let Some(thread) = self.thread.take() {
+            match thread.join() {
+                Ok(result) => result?,
+                Err(panic) => std::panic::resume_unwind(panic),
+            }
+        }
+        Ok(self.stats())
+    }
+}
+
+impl Drop for LiveTap {
+    fn drop(&mut self) {
+        self.shared.stop.store(true, Ordering::Release);
+        if let Some(thread) = self.thread.take() {
+            let _ = thread.join();
+        }
+    }
+}
+
+/// The thread's own state.
+struct Loop {
+    config: LiveConfig,
+    /// `None` while the interface is away.
+    device: Option<Device>,
+    writer: ShardWriter,
+    shared: Arc<Shared>,
+    counters: Counters,
+}
+
+impl Loop {
+    fn run(mut self) -> Result<(), StoreError> {
+        let mut next_stats = Instant::now();
+        loop {
+            let stopping = self.shared.stop.load(Ordering::Acquire);
+            match self.device.is_some() {
+                true => self.look(stopping),
+                false if !stopping => self.reopen(),
+                false => {}
+            }
+            if stopping || Instant::now() >= next_stats {
+                next_stats = Instant::now() + Duration::from_secs(1);
+                self.count();
+            }
+            if stopping {
+                break;
+            }
+        }
+        self.writer.finish()
+    }
+
+    /// Takes everything that is ready; waits for it first, unless the recording ends.
+    fn look(&mut self, stopping: bool) {
+        let Some(device) = &mut self.device else { return };
+        if !stopping {
+            let mut fds = [PollFd::from_borrowed_fd(device.capture.as_fd(), PollFlags::IN)];
+            let _ = rustix::event::poll(&mut fds, Some(&Timespec { tv_sec: 0, tv_nsec: POLL_NANOS }));
+        }
+        // A stop must end on a link that is never quiet: what comes after it is not awaited.
+        let started = Instant::now();
+        loop {
+            let before = wall_clock();
+            let (writer, counters) = (&mut self.writer, &mut self.counters);
+            let taken = device.capture.dispatch(Some(BATCH), |packet| {
+                // Nanoseconds stand in `tv_usec`: the capture was opened with that precision.
+                #[allow(clippy::useless_conversion)]
+                let time = CaptureTime::from_secs_nanos(
+                    packet.header.ts.tv_sec.into(),
+                    packet.header.ts.tv_usec.into(),
+                );
+                match writer.append(time, packet.header.len, packet.data) {
+                    Appended::Stored => counters.stored(packet.header.caplen),
+                    Appended::Dropped => counters.dropped_ours += 1,
+                }
+            });
+            match taken {
+                Ok(0) => {
+                    // The ring was empty: what the kernel still holds back is younger than its block time-out.
+                    let held_back = Duration::from_millis(2 * u64::from(self.config.block_timeout_ms));
+                    self.writer.set_watermark(before.minus(held_back));
+                    return;
+                }
+                Ok(_) => self.writer.publish(),
+                Err(error) => {
+                    self.writer.publish();
+                    tracing::warn!(interface = %self.config.interface, "the interface went away: {error}");
+                    self.shared
+                        .set_trouble(Some(format!("interface {} is gone: {error}", self.config.interface)));
+                    self.device = None;
+                    return;
+                }
+            }
+            if started.elapsed() > Duration::from_millis(500) {
+                return;
+            }
+        }
+    }
+
+    fn reopen(&mut self) {
+        std::thread::sleep(REOPEN);
+        self.writer.set_watermark(wall_clock());
+        let link = self.device.as_ref().map(Device::link);
+        if let Ok(device) = Device::open(&self.config)
+            && link.is_none_or(|l| l == device.link())
+        {
+            tracing::info!(interface = %self.config.interface, "the interface is back");
+            self.counters.reopened();
+            self.shared.reopened.fetch_add(1, Ordering::Relaxed);
+            self.device = Some(device);
+        }
+    }
+
+    fn count(&mut self) {
+        if let Some(device) = &mut self.device
+            && let Ok(stat) = device.capture.stats()
+        {
+            self.counters.kernel(stat.received, stat.dropped);
+        }
+        self.counters.nic(device::statistic(&self.config.interface, "rx_missed_errors"));
+        let up = self.device.is_some() && device::is_up(&self.config.interface);
+        if self.device.is_some() {
+            self.shared.set_trouble(self.writer.trouble());
+        }
+        self.shared.store(&self.counters, self.writer.queue(), up);
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,77 @@
+use super::*;
+use crate::journal::SourceKind;
+use crate::{Shard, TapTail};
+use std::net::UdpSocket;
+
+/// Needs CAP_NET_RAW; says so and passes without.
+fn loopback_tap(store: &Store, lock: &WriterLock, filter: String) -> Option<LiveTap> {
+    let source = store.open_source(lock, SourceKind::Live, wall_clock()).unwrap();
+    let mut config = LiveConfig::new("lo");
+    (config.filter, config.ring_bytes) = (Some(filter), 8 << 20);
+    config.writer.shard_size = 4 << 20;
+    config.writer.staging_bytes = 8 << 20;
+    match LiveTap::start(store, lock, source, config) {
+        Ok(tap) => Some(tap),
+        Err(LiveError::Permission { .. }) => {
+            println!("skipped: no permission to capture on lo");
+            None
+        }
+        Err(e) => panic!("{e}"),
+    }
+}
+
+#[test]
+fn packets_on_loopback_are_recorded_and_counted() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = Store::create(dir.path()).unwrap();
+    let lock = store.lock().unwrap();
+    let (from, to) = (UdpSocket::bind("127.0.0.1:0").unwrap(), UdpSocket::bind("127.0.0.1:0").unwrap());
+    let port = to.local_addr().unwrap().port();
+    let Some(tap) = loopback_tap(&store, &lock, format!("udp dst port {port}")) else { return };
+    let id = tap.tap();
+    for n in 0u32..2_000 {
+        from.send_to(&n.to_be_bytes(), to.local_addr().unwrap()).unwrap();
+    }
+    std::thread::sleep(Duration::from_millis(300));
+    let stats = tap.stop().unwrap();
+    assert_eq!((stats.packets, stats.dropped_kernel, stats.dropped_ours), (2_000, 0, 0), "{stats:?}");
+    let mut tail = TapTail::new(&store, id, None);
+    let (mut n, mut last) = (0u32, CaptureTime::MIN);
+    while let Some((_, chunk)) = tail.next().unwrap() {
+        for record in chunk.records() {
+            // Ethernet, IPv4 and UDP headers.
+            assert_eq!(record.data[14 + 20 + 8..], n.to_be_bytes());
+            assert!(record.time >= last);
+            (n, last) = (n + 1, record.time);
+        }
+    }
+    assert_eq!(n, 2_000);
+    let _: Vec<std::sync::Arc<Shard>> = store.shards().iter().map(|s| store.shard(s.id).unwrap()).collect();
+}
+
+#[test]
+fn a_quiet_link_stops_at_once_and_time_passes_on_it() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = Store::create(dir.path()).unwrap();
+    let lock = store.lock().unwrap();
+    let Some(tap) = loopback_tap(&store, &lock, "udp port 1".into()) else { return };
+    let tail = TapTail::new(&store, tap.tap(), None);
+    std::thread::sleep(Duration::from_millis(400));
+    assert!(wall_clock().nanos_since(tail.watermark()) < 300_000_000);
+    let started = Instant::now();
+    tap.stop().unwrap();
+    assert!(started.elapsed() < Duration::from_secs(2));
+}
+
+#[test]
+fn a_wrong_interface_or_filter_says_what_to_do() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = Store::create(dir.path()).unwrap();
+    let lock = store.lock().unwrap();
+    let source = store.open_source(&lock, SourceKind::Live, wall_clock()).unwrap();
+    let error = LiveTap::start(&store, &lock, source, LiveConfig::new("eth99")).unwrap_err().to_string();
+    assert!(error.contains("eth99") && error.contains("lo"), "{error}");
+    let wrong = LiveConfig { filter: Some("prot 5".into()), ..LiveConfig::new("lo") };
+    let error = LiveTap::start(&store, &lock, source, wrong).unwrap_err();
+    assert!(matches!(error, LiveError::Filter { .. } | LiveError::Permission { .. }), "{error}");
+}
