@@ -172,7 +172,7 @@ impl Cursor {
         let Some(bytes) = self.footage.index.l2(&at.block)? else { return Ok(false) };
         let damaged = |source| crate::index::IndexError::L2 { key: at.block, source };
         let mut reader = L2Reader::new(at.block.shard, bytes).map_err(damaged)?;
-        if reader.count() <= at.decoded {
+        if reader.entries() <= at.decoded {
             return Ok(false);
         }
         let mut carriers = BlockCarriers::new(&self.footage.index, at.block.shard);

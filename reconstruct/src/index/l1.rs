@@ -421,7 +421,7 @@ impl<B: AsRef<[u8]>> L1Reader<B> {
     }
 
     /// How many packets the block has.
-    pub fn count(&self) -> u32 {
+    pub fn entries(&self) -> u32 {
         self.count
     }
 

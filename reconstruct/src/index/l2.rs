@@ -491,7 +491,7 @@ impl<B: AsRef<[u8]>> L2Reader<B> {
     }
 
     /// How many RTP packets the block has.
-    pub fn count(&self) -> u32 {
+    pub fn entries(&self) -> u32 {
         self.count
     }
 
