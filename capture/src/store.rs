@@ -391,6 +391,12 @@ impl Store {
         let mut shards: Vec<ShardInfo> = self.catalog().shards.values().cloned().collect();
         for info in shards.iter_mut().filter(|s| !s.sealed) {
             let live = self.live_tap(info.tap);
+            // Written by another process, if at all.
+            if live.is_none()
+                && let Ok(shard) = self.shard(info.id)
+            {
+                (info.bytes, info.packets) = shard.published();
+            }
             if let Some(shard) = live.iter().flat_map(|l| l.shards()).find(|s| s.id == info.id) {
                 let published = shard.published();
                 (info.bytes, info.packets, info.times) =
@@ -438,7 +444,7 @@ impl Store {
             && let Some(shard) = open.remove(at)
         {
             // One that was opened while it was written by another process is opened again once it is sealed.
-            if shard.sealed() || !info.sealed {
+            if shard.current(info.sealed) {
                 open.push_back(shard.clone());
                 return Ok(shard);
             }
@@ -523,6 +529,11 @@ impl Store {
 
     pub(crate) fn next_shard_id(&self) -> ShardId {
         ShardId(self.0.next_shard.fetch_add(1, Ordering::AcqRel))
+    }
+
+    /// A file of that number is there, whoever made it.
+    pub(crate) fn avoid_shard_id(&self, id: ShardId) {
+        self.0.next_shard.fetch_max(id.0.saturating_add(1), Ordering::AcqRel);
     }
 
     pub(crate) fn shard_opened(&self, shard: ShardId, tap: &TapInfo, size: u64) -> Result<(), StoreError> {

@@ -55,8 +55,9 @@ fn a_quiet_link_stops_at_once_and_time_passes_on_it() {
     let store = Store::create(dir.path()).unwrap();
     let lock = store.lock().unwrap();
     let Some(tap) = loopback_tap(&store, &lock, "udp port 1".into()) else { return };
-    let tail = TapTail::new(&store, tap.tap(), None);
+    let mut tail = TapTail::new(&store, tap.tap(), None);
     std::thread::sleep(Duration::from_millis(400));
+    assert!(tail.next().unwrap().is_none());
     assert!(wall_clock().nanos_since(tail.watermark()) < 300_000_000);
     let started = Instant::now();
     tap.stop().unwrap();

@@ -52,6 +52,10 @@ impl ShardFile {
                 let _ = std::fs::remove_file(&path);
                 return Err(StoreError::Full { dir: shards_dir.to_owned(), needed: size });
             }
+            // A file system that can't reserve: a write fails then instead, never a mapping (it is only read).
+            Err(rustix::io::Errno::OPNOTSUPP) => {
+                plain.set_len(size).map_err(StoreError::io("extending", &path))?;
+            }
             Err(e) => {
                 let _ = std::fs::remove_file(&path);
                 return Err(StoreError::io("reserving", &path)(e.into()));
@@ -68,6 +72,8 @@ impl ShardFile {
         let mark = File::create(&mark_path).map_err(StoreError::io("creating", &mark_path))?;
         let this = Self { file, path, mark, mark_path, direct };
         this.write_mark(&Mark { shard: id, bytes: format::FILE_HEADER_LEN, packets: 0 })?;
+        // The name is as durable as what the journal will say of it.
+        File::open(shards_dir).and_then(|d| d.sync_all()).map_err(StoreError::io("syncing", shards_dir))?;
         Ok(this)
     }
 

@@ -11,7 +11,7 @@ use crate::StoreError;
 use crate::journal::JournalRecord;
 use crate::store::Store;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
-use std::sync::{Arc, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -33,6 +33,7 @@ pub fn prepare(store: &Store, live: &TapLive, options: &WriterOptions) -> Result
         staging: live.staging.clone(),
         place,
         flushed: AtomicU64::new(0),
+        whole: Mutex::default(),
         full_at: AtomicU64::new(0),
         sealed: AtomicBool::new(false),
         last_published: Default::default(),
@@ -59,7 +60,14 @@ pub fn start(
     };
     let flusher = {
         let (live, stop) = (live.clone(), stop.clone());
-        spawn("flush", Box::new(move || flusher(&live, &options, &stop)))?
+        spawn(
+            "flush",
+            Box::new(move || {
+                flusher(&live, &options, &stop);
+                live.flusher_done.store(true, Ordering::Release);
+                live.keeper.ring();
+            }),
+        )?
     };
     let keeper = {
         let (store, live, stop) = (store.clone(), live.clone(), stop.clone());
@@ -98,7 +106,8 @@ fn flusher(live: &TapLive, options: &WriterOptions, stop: &AtomicBool) {
 /// Writes what is published and not in the file: whole blocks, with `all` also the part of the last one.
 fn flush(shard: &LiveShard, all: bool) -> Result<(), StoreError> {
     let full_at = shard.full_at.load(Ordering::Acquire);
-    let committed = shard.published().committed;
+    let published = shard.published();
+    let committed = published.committed;
     let target = if all || full_at != 0 { committed } else { committed / SLOT_LEN * SLOT_LEN };
     let mut flushed = shard.flushed.load(Ordering::Acquire);
     while flushed < target {
@@ -112,8 +121,18 @@ fn flush(shard: &LiveShard, all: bool) -> Result<(), StoreError> {
         shard.file.write(&slot.staging.slot_bytes(slot.index, to as usize)[from as usize..], start + from)?;
         flushed = end;
         shard.flushed.store(flushed, Ordering::Release);
-        if end == start + SLOT_LEN || flushed == full_at {
+        if end == start + SLOT_LEN {
             shard.blocks.write().unwrap_or_else(PoisonError::into_inner).remove(&block);
+            slot.busy.store(false, Ordering::Release);
+        }
+    }
+    if flushed == committed {
+        *lock(&shard.whole) = Some(published);
+    }
+    // The last block, also when its last packets were written before the writer moved on.
+    if full_at != 0 && flushed == full_at {
+        let mut blocks = shard.blocks.write().unwrap_or_else(PoisonError::into_inner);
+        for slot in std::mem::take(&mut *blocks).into_values() {
             slot.busy.store(false, Ordering::Release);
         }
     }
@@ -138,6 +157,10 @@ impl Keeper {
             }
             match self.round(sync, stopping) {
                 Ok(()) if stopping && self.live.shards().is_empty() => break,
+                // The disk took no more: recovery finds the rest in staging, which stays.
+                Ok(()) if stopping && self.live.flusher_done.load(Ordering::Acquire) && !self.flushed() => {
+                    break;
+                }
                 Ok(()) => {
                     *lock(&self.live.trouble) = None;
                     self.live.keeper.wait(if stopping {
@@ -161,10 +184,27 @@ impl Keeper {
             unused.file.remove();
             let _ = self.store.shard_deleted(unused.id);
         }
-        let _ = std::fs::remove_file(self.live.staging.path());
+        if self.live.shards().is_empty() {
+            let _ = std::fs::remove_file(self.live.staging.path());
+        }
+    }
+
+    /// Whether every open shard's bytes are in its file.
+    fn flushed(&self) -> bool {
+        self.live
+            .shards()
+            .iter()
+            .all(|s| s.flushed.load(Ordering::Acquire) == s.full_at.load(Ordering::Acquire))
     }
 
     fn round(&self, sync: bool, stopping: bool) -> Result<(), StoreError> {
+        // First, so that neither a sync nor a seal makes the writer wait for its next shard.
+        let room = self.live.shards().len() + 1 < OPEN_SHARDS;
+        let mut prepared = Ok(());
+        if !stopping && room && lock(&self.live.next).is_none() {
+            prepared = prepare(&self.store, &self.live, &self.options)
+                .map(|next| *lock(&self.live.next) = Some(next));
+        }
         for shard in self.live.shards() {
             let full_at = shard.full_at.load(Ordering::Acquire);
             if full_at != 0 && shard.flushed.load(Ordering::Acquire) == full_at {
@@ -173,28 +213,13 @@ impl Keeper {
                 self.sync(&shard)?;
             }
         }
-        let room = self.live.shards().len() + 1 < OPEN_SHARDS;
-        if !stopping && room && lock(&self.live.next).is_none() {
-            let next = prepare(&self.store, &self.live, &self.options)?;
-            *lock(&self.live.next) = Some(next);
-        }
-        Ok(())
+        prepared
     }
 
+    /// Makes durable what the flusher has written up to a publication, and says so in the mark.
     fn sync(&self, shard: &LiveShard) -> Result<(), StoreError> {
-        let published = shard.published();
-        if published.committed <= super::format::FILE_HEADER_LEN {
-            return Ok(());
-        }
-        // The mark names a record boundary, so it waits until that much is in the file.
-        let give_up = Instant::now() + self.options.flush_interval * 2;
-        while shard.flushed.load(Ordering::Acquire) < published.committed && Instant::now() < give_up {
-            std::thread::sleep(Duration::from_millis(5));
-        }
-        if shard.flushed.load(Ordering::Acquire) < published.committed {
-            return Ok(());
-        }
-        shard.file.sync(&Mark { shard: shard.id, bytes: published.committed, packets: published.packets })
+        let Some(whole) = lock(&shard.whole).take() else { return Ok(()) };
+        shard.file.sync(&Mark { shard: shard.id, bytes: whole.committed, packets: whole.packets })
     }
 
     fn seal(&self, shard: &Arc<LiveShard>, bytes: u64) -> Result<(), StoreError> {

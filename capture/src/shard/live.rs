@@ -29,6 +29,8 @@ pub(crate) struct LiveShard {
     pub place: usize,
     /// Bytes that are in the file.
     pub flushed: AtomicU64,
+    /// The last publication that is in the file as a whole: what a mark may name once it is synced.
+    pub whole: Mutex<Option<Published>>,
     /// Its final length once the writer has moved on; 0 before.
     pub full_at: AtomicU64,
     pub sealed: AtomicBool,
@@ -85,6 +87,8 @@ pub(crate) struct TapLive {
     /// The next shard, made ready ahead of the writer.
     pub next: Mutex<Option<Arc<LiveShard>>>,
     pub flusher: Bell,
+    /// The flusher has ended: what is not in a file then stays in staging, for recovery.
+    pub flusher_done: AtomicBool,
     pub keeper: Bell,
     /// What keeps bytes from reaching the disk, while it does.
     pub trouble: Mutex<Option<StoreError>>,
@@ -110,6 +114,12 @@ impl TapLive {
             fence(Ordering::Acquire);
             free
         })
+    }
+
+    /// Counts the slots that are on disk and that readers hold all the same.
+    pub fn count_held(&self) {
+        let held = |s: &&Arc<Slot>| !s.busy.load(Ordering::Relaxed) && Arc::strong_count(s) > 1;
+        self.staging.set_held(self.slots.iter().filter(held).count());
     }
 
     /// Bytes that are published and not in a file yet, and the room for them.

@@ -86,6 +86,24 @@ impl Shard {
         }
     }
 
+    /// Whether this view still fits to what the journal says.
+    pub(crate) fn current(&self, sealed: bool) -> bool {
+        self.info.sealed == sealed || matches!(self.live, Live::Here(_))
+    }
+
+    /// Published bytes and packets of a shard that another process writes.
+    pub(crate) fn published(&self) -> (u64, u64) {
+        match &self.live {
+            Live::Elsewhere { staging, .. } => {
+                let word =
+                    staging.open_shards().iter().filter_map(|w| w.load()).find(|p| p.shard == self.info.id);
+                word.map_or((self.committed(), self.info.packets), |w| (w.committed, w.packets))
+            }
+            Live::Here(live) => (live.published().committed, live.published().packets),
+            Live::No => (self.info.bytes, self.info.packets),
+        }
+    }
+
     /// Published length in bytes, file header included: the offset of the next record.
     pub fn committed(&self) -> u64 {
         match &self.live {
@@ -172,7 +190,10 @@ impl Shard {
             // A block that is not in the table any more has reached the file.
             return match live.pin(block) {
                 Some(slot) => {
-                    ShardBytes { owner: Owner::Slot(slot), start: (offset % SLOT_LEN) as usize, len }
+                    let owner = Owner::Slot(slot);
+                    let bytes = ShardBytes { owner, start: (offset % SLOT_LEN) as usize, len };
+                    // Readers hold too many slots as it is: a slow client must not cost packets.
+                    if live.staging.scarce() { ShardBytes::copied(bytes.to_vec()) } else { bytes }
                 }
                 None => self.mapped(start..start + len),
             };

@@ -28,6 +28,7 @@ pub struct Recovered {
 
 /// Recovers all shards that a crash left unsealed.
 pub fn recover(store: &Store, _lock: &WriterLock) -> Result<Vec<Recovered>, StoreError> {
+    sweep(store)?;
     let mut done = Vec::new();
     let unsealed: Vec<ShardInfo> = store.shards().into_iter().filter(|s| !s.sealed).collect();
     for shard in &unsealed {
@@ -41,6 +42,32 @@ pub fn recover(store: &Store, _lock: &WriterLock) -> Result<Vec<Recovered>, Stor
         }
     }
     Ok(done)
+}
+
+/// Finishes what a kill left half done around a shard's birth and end: files that the journal has struck off, files that it
+/// never came to know (nothing was written into them yet), and marks of sealed shards.
+fn sweep(store: &Store) -> Result<(), StoreError> {
+    let dir = store.shards_dir();
+    // A journal that was damaged may have known them: then they stay, and their numbers are not used again.
+    let trusted = store.journal_damage() == 0;
+    for entry in std::fs::read_dir(&dir).map_err(StoreError::io("listing", &dir))?.flatten() {
+        let path = entry.path();
+        let number = path.file_stem().and_then(|s| s.to_str()).and_then(|s| s.parse().ok());
+        let Some(id) = number.map(ShardId) else { continue };
+        let known = store.shard_info(id);
+        let stale = match path.extension().and_then(|e| e.to_str()) {
+            Some("mark") => known.is_none_or(|s| s.sealed),
+            Some("pcap") => known.is_none() && trusted,
+            _ => false,
+        };
+        if stale {
+            let _ = std::fs::remove_file(&path);
+        } else if store.shard_info(id).is_none() {
+            tracing::warn!("{} is not in the journal, which was damaged; it is left alone", path.display());
+        }
+        store.avoid_shard_id(id);
+    }
+    Ok(())
 }
 
 fn one(store: &Store, shard: &ShardInfo) -> Result<Option<Recovered>, StoreError> {

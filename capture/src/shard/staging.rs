@@ -11,9 +11,10 @@
 use crate::{ShardId, StoreError, TapId};
 use memmap2::{MmapOptions, MmapRaw};
 use std::fs::{File, OpenOptions};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering, fence};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering, fence};
 
 /// Bytes in a slot: one block of a shard, and one direct write.
 pub const SLOT_LEN: u64 = 1 << 20;
@@ -29,12 +30,20 @@ const SLOTS_AT: usize = 1_024;
 /// In the owner fields: nothing.
 const NONE: u64 = u64::MAX;
 
-/// One open shard's commit word.
+/// One open shard's commit word: two cells and which of them counts. The other one is written first, so that a kill at any
+/// instant leaves a whole cell.
 #[repr(C)]
 #[derive(Debug)]
 pub struct CommitWord {
-    /// Odd while the fields change.
+    /// Its lowest bit names the cell that counts.
     sequence: AtomicU64,
+    cells: [CommitCell; 2],
+    reserved: AtomicU64,
+}
+
+#[repr(C)]
+#[derive(Debug)]
+struct CommitCell {
     shard: AtomicU64,
     committed: AtomicU64,
     packets: AtomicU64,
@@ -52,27 +61,29 @@ pub struct Published {
 }
 
 impl CommitWord {
-    /// Called by the one thread that writes the shard.
+    /// Called by one thread at a time: the one that writes the shard.
     #[inline]
     pub fn store(&self, shard: ShardId, committed: u64, packets: u64) {
-        let sequence = self.sequence.load(Ordering::Relaxed);
-        self.sequence.store(sequence.wrapping_add(1), Ordering::Relaxed);
-        fence(Ordering::Release);
-        self.shard.store(shard.0, Ordering::Relaxed);
-        self.packets.store(packets, Ordering::Relaxed);
+        let next = self.sequence.load(Ordering::Relaxed).wrapping_add(1);
+        let cell = &self.cells[(next & 1) as usize];
+        // Release: a reader that meets these fields too early also sees that the sequence has moved on.
+        cell.shard.store(shard.0, Ordering::Release);
+        cell.packets.store(packets, Ordering::Release);
+        cell.committed.store(committed, Ordering::Release);
         // Release: whoever sees this length sees the bytes below it.
-        self.committed.store(committed, Ordering::Release);
-        self.sequence.store(sequence.wrapping_add(2), Ordering::Release);
+        self.sequence.store(next, Ordering::Release);
     }
 
     /// A consistent reading, from any thread or process; `None` when the word is unused.
     pub fn load(&self) -> Option<Published> {
         loop {
-            let before = self.sequence.load(Ordering::Acquire);
-            let committed = self.committed.load(Ordering::Acquire);
-            let (shard, packets) = (self.shard.load(Ordering::Relaxed), self.packets.load(Ordering::Relaxed));
+            let sequence = self.sequence.load(Ordering::Acquire);
+            let cell = &self.cells[(sequence & 1) as usize];
+            let committed = cell.committed.load(Ordering::Acquire);
+            let (shard, packets) = (cell.shard.load(Ordering::Acquire), cell.packets.load(Ordering::Acquire));
             fence(Ordering::Acquire);
-            if before.is_multiple_of(2) && self.sequence.load(Ordering::Relaxed) == before {
+            // A cell is only written again after the sequence has moved to the other one.
+            if self.sequence.load(Ordering::Relaxed) == sequence {
                 return (shard != NONE).then_some(Published { shard: ShardId(shard), committed, packets });
             }
             std::hint::spin_loop();
@@ -101,6 +112,8 @@ pub struct Staging {
     map: MmapRaw,
     path: PathBuf,
     slots: usize,
+    /// Slots of this process that are on disk and that readers still hold; counted by the writer at each block.
+    held: AtomicUsize,
 }
 
 // SAFETY (of all accesses below): the mapping is shared, page-aligned and as long as the header says, checked at creation and
@@ -116,6 +129,8 @@ impl Staging {
             .read(true)
             .write(true)
             .create_new(true)
+            // Packets are nobody else's business.
+            .mode(0o600)
             .open(path)
             .map_err(StoreError::io("creating", path))?;
         let len = HEADER_LEN + slots as u64 * SLOT_LEN;
@@ -167,7 +182,7 @@ impl Staging {
         let len = (HEADER_LEN + slots as u64 * SLOT_LEN) as usize;
         let map =
             MmapOptions::new().len(len).populate().map_raw(file).map_err(StoreError::io("mapping", path))?;
-        Ok(Self { map, path: path.to_owned(), slots })
+        Ok(Self { map, path: path.to_owned(), slots, held: AtomicUsize::new(0) })
     }
 
     /// Where the file is.
@@ -189,6 +204,16 @@ impl Staging {
     /// The commit word at a shard's place in the table.
     pub fn commit_word(&self, place: usize) -> &CommitWord {
         &self.open_shards()[place % OPEN_SHARDS]
+    }
+
+    /// Says how many slots readers hold beyond their time.
+    pub fn set_held(&self, slots: usize) {
+        self.held.store(slots, Ordering::Relaxed);
+    }
+
+    /// Whether readers hold so many slots (half of them) that a new reader has to copy: a slow client must not cost packets.
+    pub fn scarce(&self) -> bool {
+        self.held.load(Ordering::Relaxed) >= self.slots / 2
     }
 
     /// Frees a sealed shard's place.

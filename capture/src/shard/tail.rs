@@ -16,13 +16,21 @@ pub struct TapTail {
     current: Option<Arc<Shard>>,
     /// The shard and the offset of the next record.
     position: (ShardId, u64),
+    watermark: CaptureTime,
 }
 
 impl TapTail {
     /// Begins behind `position` (a shard and the offset of the next record), or with the tap's oldest retained shard.
     pub fn new(store: &Store, tap: TapId, position: Option<(ShardId, u64)>) -> Self {
         let live = store.live_tap(tap);
-        Self { store: store.clone(), tap, live, current: None, position: position.unwrap_or((ShardId(0), 0)) }
+        Self {
+            store: store.clone(),
+            tap,
+            live,
+            current: None,
+            position: position.unwrap_or((ShardId(0), 0)),
+            watermark: CaptureTime::MIN,
+        }
     }
 
     /// The tap.
@@ -35,12 +43,9 @@ impl TapTail {
         self.position
     }
 
-    /// Nothing earlier than this will come.
+    /// Nothing earlier than this will come after what [`next`](Self::next) has given. Moves on when `next` gives nothing.
     pub fn watermark(&self) -> CaptureTime {
-        match &self.live {
-            Some(live) => CaptureTime::from_nanos(live.watermark.load(Ordering::Acquire)),
-            None => CaptureTime::MAX,
-        }
+        self.watermark
     }
 
     /// Whether the tap is closed; together with a `next` that gave nothing afterwards, that was all.
@@ -50,6 +55,19 @@ impl TapTail {
 
     /// The next records, `None` when there are none at the moment. Shards that retention has deleted are passed over.
     pub fn next(&mut self) -> Result<Option<(Arc<Shard>, Chunk)>, ReadError> {
+        // Asked before the packets: those that are published in between may be earlier than a watermark set after them.
+        let watermark = match &self.live {
+            Some(live) if !self.finished() => CaptureTime::from_nanos(live.watermark.load(Ordering::Acquire)),
+            _ => CaptureTime::MAX,
+        };
+        let next = self.advance()?;
+        if next.is_none() {
+            self.watermark = self.watermark.max(watermark);
+        }
+        Ok(next)
+    }
+
+    fn advance(&mut self) -> Result<Option<(Arc<Shard>, Chunk)>, ReadError> {
         loop {
             if self.current.is_none() && !self.open_next()? {
                 return Ok(None);

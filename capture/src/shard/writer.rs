@@ -115,6 +115,7 @@ impl ShardWriter {
             finished: AtomicBool::new(false),
             next: Default::default(),
             flusher: Default::default(),
+            flusher_done: AtomicBool::new(false),
             keeper: Default::default(),
             trouble: Default::default(),
         });
@@ -281,6 +282,7 @@ impl ShardWriter {
         let block = current.block_end / SLOT_LEN;
         current.block_end += SLOT_LEN;
         current.begin_block(block);
+        self.live.count_held();
         self.live.flusher.ring();
         true
     }
