@@ -1,6 +1,17 @@
 //! From the store to RTSP clients: live and on-demand sources, pacing, RTP rewriting, the RTSP server.
+//!
+//! The pure half understands: [`request`], [`target`], [`range`], [`transport`], [`session`] and [`machine`] the dialogue,
+//! [`sdp`] and [`rtcp`] what is said besides, [`pacer`] and [`rewrite`] when and with which numbers packets
+//! go. The acting half is thin: [`server`], [`player`], [`feed`], [`merge`], [`outlet`]. What a client sees is described in
+//! `docs/replay.md`.
+
 mod config;
+mod feed;
+mod machine;
+mod merge;
+mod outlet;
 mod pacer;
+mod player;
 mod presentation;
 mod range;
 mod request;
@@ -8,9 +19,17 @@ mod response;
 mod rewrite;
 mod rtcp;
 mod sdp;
-mod source;
+mod server;
+mod session;
+pub mod source;
 mod stats;
 #[cfg(test)]
 mod synthetic;
 mod target;
 mod transport;
+
+pub use config::{Config, DEFAULT_ADDRESS};
+pub use server::{BindError, RtspServer, ServerHandle};
+pub use source::Source;
+pub use stats::{ClientStats, LARGE_DATAGRAM_BYTES, ServerStats};
+pub use target::{TargetError, TimeSpec, parse_time};

@@ -1,0 +1,251 @@
+//! Where a player's packets come from: the store, or the recorder.
+//!
+//! Owns reading ahead (one bounded job at a time on the blocking pool), the hand-over from the last clean point in the store to
+//! live packets, and what a slow live client skips. All waiting can be dropped and taken up again.
+
+use crate::merge::{MergedReader, Queue, Start, Wanted};
+use crate::source::{LiveItem, LivePackets, MediaKind, Source, SourceError};
+use capture::CaptureTime;
+use std::future::poll_fn;
+use std::sync::Arc;
+use std::task::Poll;
+use std::time::{Duration, SystemTime};
+use tokio::task::JoinHandle;
+
+/// The time of day, on the clock that captures are stamped by.
+pub fn wall_clock() -> CaptureTime {
+    let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or(Duration::ZERO);
+    CaptureTime::from_nanos(i64::try_from(since.as_nanos()).unwrap_or(i64::MAX))
+}
+
+type Job = JoinHandle<(MergedReader, Result<Queue, SourceError>)>;
+
+/// Reads from the store.
+pub struct StoreFeed {
+    /// `None` while a job has it.
+    reader: Option<MergedReader>,
+    job: Option<Job>,
+    ended: bool,
+    chunk_bytes: usize,
+}
+
+impl StoreFeed {
+    /// Goes on with an open reader, `chunk_bytes` at a time.
+    pub fn new(reader: MergedReader, chunk_bytes: usize) -> Self {
+        Self { reader: Some(reader), job: None, ended: false, chunk_bytes }
+    }
+
+    /// Nothing more comes.
+    pub fn ended(&self) -> bool {
+        self.ended
+    }
+
+    /// Waits for the next packets.
+    pub async fn fill(&mut self, queue: &mut Queue) -> Result<(), SourceError> {
+        if self.ended {
+            return Ok(());
+        }
+        if let Some(mut reader) = self.reader.take() {
+            let chunk_bytes = self.chunk_bytes;
+            self.job = Some(tokio::task::spawn_blocking(move || {
+                let batch = reader.read(chunk_bytes, wall_clock());
+                (reader, batch)
+            }));
+        }
+        let Some(job) = &mut self.job else {
+            self.ended = true;
+            return Ok(());
+        };
+        let outcome = job.await;
+        self.job = None;
+        let (reader, batch) = outcome.map_err(|e| {
+            self.ended = true;
+            SourceError::Store(Box::new(e))
+        })?;
+        self.reader = Some(reader);
+        match batch {
+            Ok(batch) => {
+                self.ended = batch.is_empty();
+                queue.append(batch);
+                Ok(())
+            }
+            Err(e) => {
+                self.ended = true;
+                Err(e)
+            }
+        }
+    }
+}
+
+struct LiveTrack {
+    slot: usize,
+    media: MediaKind,
+    packets: Box<dyn LivePackets>,
+    /// The last packet that the store gave, and until when it did.
+    stored: Option<(u32, u64)>,
+    handoff: CaptureTime,
+    /// Packets are left out until a clean point.
+    skipping: bool,
+    ended: bool,
+}
+
+/// Follows the recorder, beginning with the last clean point in the store.
+pub struct LiveFeed {
+    preroll: StoreFeed,
+    tracks: Vec<LiveTrack>,
+    skipped: u64,
+}
+
+impl LiveFeed {
+    /// Subscribes, then opens the store up to where the subscriptions begin. Blocking. `None` when nobody records.
+    pub fn open(
+        source: &Arc<dyn Source>,
+        wanted: &[Wanted],
+        capacity: usize,
+        chunk_bytes: usize,
+    ) -> Result<Option<Self>, SourceError> {
+        let mut tracks = Vec::with_capacity(wanted.len());
+        let mut stored = Vec::with_capacity(wanted.len());
+        for w in wanted {
+            let Some(packets) = source.subscribe(w.id, capacity)? else { return Ok(None) };
+            let handoff = packets.handoff();
+            stored.push(Wanted { to: handoff, ..*w });
+            tracks.push(LiveTrack {
+                slot: w.slot,
+                media: w.media,
+                packets,
+                stored: None,
+                handoff,
+                skipping: false,
+                ended: false,
+            });
+        }
+        let from = stored.iter().map(|w| w.to).min().unwrap_or(CaptureTime::MAX);
+        let reader = MergedReader::open(&**source, &stored, Start { from, exact: false })?;
+        Ok(Some(Self { preroll: StoreFeed::new(reader, chunk_bytes), tracks, skipped: 0 }))
+    }
+
+    /// Waits for the next packets.
+    pub async fn fill(&mut self, queue: &mut Queue) -> Result<(), SourceError> {
+        if !self.preroll.ended() {
+            let mut batch = Queue::default();
+            self.preroll.fill(&mut batch).await?;
+            while let Some((slot, packet)) = batch.pop() {
+                if let Some(t) = self.tracks.iter_mut().find(|t| t.slot == slot) {
+                    t.stored = Some((packet.segment, packet.seq));
+                }
+                queue.push(slot, packet);
+            }
+            return Ok(());
+        }
+        poll_fn(|cx| {
+            let mut any = false;
+            for track in &mut self.tracks {
+                while !track.ended {
+                    match track.packets.poll_next(cx) {
+                        Poll::Ready(item) => {
+                            any = true;
+                            self.skipped += track.take(item, queue);
+                        }
+                        Poll::Pending => break,
+                    }
+                    if queue.bytes() > FILL_BYTES_MAX {
+                        break;
+                    }
+                }
+            }
+            if any || self.tracks.iter().all(|t| t.ended) { Poll::Ready(()) } else { Poll::Pending }
+        })
+        .await;
+        Ok(())
+    }
+
+    /// The recorder has ended.
+    pub fn ended(&self) -> bool {
+        self.preroll.ended() && self.tracks.iter().all(|t| t.ended)
+    }
+
+    /// True while the store's part is read.
+    pub fn in_preroll(&self) -> bool {
+        !self.preroll.ended()
+    }
+
+    /// The client is too slow: all that waits is left out, and everything up to the next clean point.
+    pub fn skip(&mut self, queue: &mut Queue) {
+        self.skipped += queue.clear();
+        for track in &mut self.tracks {
+            track.skipping = track.media == MediaKind::Video;
+        }
+    }
+
+    /// Packets that were left out since the last call.
+    pub fn take_skipped(&mut self) -> u64 {
+        std::mem::take(&mut self.skipped)
+    }
+}
+
+/// One call of [`LiveFeed::fill`] takes no more than about this, whatever waits.
+const FILL_BYTES_MAX: usize = 4 * 1024 * 1024;
+
+impl LiveTrack {
+    /// Takes an item over, and says how many packets it left out.
+    fn take(&mut self, item: Option<LiveItem>, queue: &mut Queue) -> u64 {
+        let packet = match item {
+            None => {
+                self.ended = true;
+                return 0;
+            }
+            Some(LiveItem::Lagged(n)) => {
+                self.skipping = self.media == MediaKind::Video;
+                return n;
+            }
+            Some(LiveItem::Packet(packet)) => packet,
+        };
+        let again = packet.time <= self.handoff
+            && self.stored.is_some_and(|(segment, seq)| segment == packet.segment && packet.seq <= seq);
+        if again {
+            return 0;
+        }
+        if self.skipping && !packet.clean {
+            return 1;
+        }
+        self.skipping = false;
+        queue.push(self.slot, packet);
+        0
+    }
+}
+
+/// Either.
+pub enum Feed {
+    /// On demand.
+    Store(StoreFeed),
+    /// Live.
+    Live(LiveFeed),
+}
+
+impl Feed {
+    /// Waits for the next packets.
+    pub async fn fill(&mut self, queue: &mut Queue) -> Result<(), SourceError> {
+        match self {
+            Self::Store(f) => f.fill(queue).await,
+            Self::Live(f) => f.fill(queue).await,
+        }
+    }
+
+    /// Nothing more comes.
+    pub fn ended(&self) -> bool {
+        match self {
+            Self::Store(f) => f.ended(),
+            Self::Live(f) => f.ended(),
+        }
+    }
+
+    /// Whether more should be read while `queue` waits.
+    pub fn wants(&self, queue: &Queue, read_ahead_bytes: usize) -> bool {
+        match self {
+            Self::Store(f) => !f.ended && queue.bytes() < read_ahead_bytes / 2,
+            Self::Live(f) if f.in_preroll() => queue.bytes() < read_ahead_bytes,
+            Self::Live(f) => !f.ended(),
+        }
+    }
+}

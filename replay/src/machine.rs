@@ -1,0 +1,708 @@
+//! The RTSP server as a state machine: requests, answers from the acting side and the time go in, events come out.
+//!
+//! Owns connections' and sessions' states, the methods of RFC 2326 section 10 and what clients need beyond them. Refuses
+//! what the state does not allow. No socket, task or clock inside; randomness is handed in. Every request is
+//! answered by exactly one [`Event::Reply`], at once or when the acting side has answered an event of it;
+//! the caller hands in a connection's next request only after that, so nothing queues here.
+
+use crate::config::Config;
+use crate::presentation::Presentation;
+use crate::request::{Method, Request};
+use crate::response::{Refusal, Response, Status};
+use crate::sdp;
+use crate::session::{Carriage, ConnectionId, Plan, Session, SessionKey, SessionTrack, State};
+use crate::target::Target;
+use crate::transport::{self, Wanted};
+use capture::CaptureTime;
+use std::collections::{HashMap, VecDeque};
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+use std::time::Instant;
+
+/// The time, on both clocks that the server goes by.
+#[derive(Clone, Copy, Debug)]
+pub struct Now {
+    /// For time-outs.
+    pub instant: Instant,
+    /// For relative times, the same clock as the capture's.
+    pub wall: CaptureTime,
+}
+
+/// Stands for a request whose answer needs the acting side.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Ticket(pub u64);
+
+/// What the acting side is to do.
+#[derive(Debug)]
+pub enum Event {
+    /// Write this to the connection. If `starts` is set, the session's player sends only after these bytes are
+    /// written: GStreamer in ONVIF mode discards what comes before the answer to PLAY.
+    Reply {
+        /// Where to.
+        connection: ConnectionId,
+        /// The response.
+        bytes: Vec<u8>,
+        /// Whose player waits for it.
+        starts: Option<SessionKey>,
+    },
+    /// Look this up, and answer with [`ServerMachine::handle_found`].
+    LookUp {
+        /// To answer with.
+        ticket: Ticket,
+        /// What to look up.
+        target: Box<Target>,
+    },
+    /// Prepare a track of a session (and the session's player, if it is the first), and answer with
+    /// [`ServerMachine::handle_prepared`].
+    Prepare {
+        /// To answer with.
+        ticket: Ticket,
+        /// The session.
+        session: SessionKey,
+        /// What it plays.
+        presentation: Arc<Presentation>,
+        /// The track.
+        track: SessionTrack,
+        /// The client, for `tapdeck status`.
+        peer: SocketAddr,
+        /// What it calls itself.
+        user_agent: String,
+    },
+    /// Get ready to play, and answer with [`ServerMachine::handle_started`].
+    Play {
+        /// To answer with.
+        ticket: Ticket,
+        /// The session.
+        session: SessionKey,
+        /// What.
+        plan: Plan,
+    },
+    /// Stop sending, and answer with [`ServerMachine::handle_paused`].
+    Pause {
+        /// To answer with.
+        ticket: Ticket,
+        /// The session.
+        session: SessionKey,
+    },
+    /// The session is over: end its player, with a BYE where it still reaches the client.
+    Close {
+        /// The session.
+        session: SessionKey,
+    },
+    /// Close the connection once everything written is out.
+    Disconnect {
+        /// The connection.
+        connection: ConnectionId,
+    },
+}
+
+/// Where a track's packets begin, for RTP-Info.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TrackStart {
+    /// The track's place in the presentation.
+    pub index: usize,
+    /// Sequence number of its first packet.
+    pub seq: u16,
+    /// RTP timestamp at the start of the range.
+    pub rtptime: u32,
+}
+
+/// A player's answer to [`Event::Play`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Started {
+    /// Capture time of the first packet that will be sent; `None` live, or if there is none.
+    pub first: Option<CaptureTime>,
+    /// Every track that was set up.
+    pub tracks: Vec<TrackStart>,
+}
+
+/// What can't be answered at once.
+#[derive(Debug)]
+enum Pending {
+    Describe { target: Box<Target> },
+    Setup { target: Box<Target>, wanted: Wanted, session: Option<SessionKey>, user_agent: String },
+    Prepare { session: SessionKey, track: usize, created: bool },
+    Play { session: SessionKey, scale: bool, speed: bool },
+    Pause { session: SessionKey },
+}
+
+#[derive(Debug)]
+struct Waiting {
+    connection: ConnectionId,
+    cseq: String,
+    uri: String,
+    what: Pending,
+}
+
+#[derive(Debug)]
+struct Connection {
+    peer: SocketAddr,
+    local: SocketAddr,
+    seen: Instant,
+    /// What was described last: relative times mean the same in SETUP as they did in DESCRIBE.
+    described: Option<(String, Arc<Presentation>)>,
+    /// Interleaved channels in use or used: never given out twice.
+    channels: [bool; 256],
+}
+
+/// The server.
+pub struct ServerMachine {
+    config: Config,
+    random: Box<dyn FnMut() -> u64 + Send>,
+    connections: HashMap<ConnectionId, Connection>,
+    sessions: HashMap<SessionKey, Session>,
+    by_id: HashMap<String, SessionKey>,
+    waiting: HashMap<Ticket, Waiting>,
+    events: VecDeque<Event>,
+    next: u64,
+    errors: u64,
+}
+
+const PUBLIC: &str = "OPTIONS, DESCRIBE, SETUP, PLAY, PAUSE, GET_PARAMETER, SET_PARAMETER, TEARDOWN";
+
+impl ServerMachine {
+    /// `random` gives session ids and SSRCs: it must not be guessable.
+    pub fn new(config: Config, random: Box<dyn FnMut() -> u64 + Send>) -> Self {
+        Self {
+            config,
+            random,
+            connections: HashMap::new(),
+            sessions: HashMap::new(),
+            by_id: HashMap::new(),
+            waiting: HashMap::new(),
+            events: VecDeque::new(),
+            next: 0,
+            errors: 0,
+        }
+    }
+
+    /// What is to be done next; the caller drains it after each `handle_*`.
+    pub fn poll_event(&mut self) -> Option<Event> {
+        self.events.pop_front()
+    }
+
+    /// Requests that were refused.
+    pub fn errors(&self) -> u64 {
+        self.errors
+    }
+
+    /// A client connected.
+    pub fn handle_connected(&mut self, id: ConnectionId, peer: SocketAddr, local: SocketAddr, now: Now) {
+        let connection =
+            Connection { peer, local, seen: now.instant, described: None, channels: [false; 256] };
+        self.connections.insert(id, connection);
+    }
+
+    /// A connection is gone, and with it what it carried. A session over UDP lives on until its time-out, as RFC 2326
+    /// section 1.3 has it: its client may come back.
+    pub fn handle_disconnected(&mut self, id: ConnectionId) {
+        self.connections.remove(&id);
+        self.waiting.retain(|_, w| w.connection != id);
+        let carried: Vec<_> = self.sessions.iter().filter(|(_, s)| s.is_carried_by(id)).map(|(k, _)| *k).collect();
+        carried.into_iter().for_each(|k| self.close(k));
+        // A PLAY or PAUSE whose answer nobody waits for any more.
+        for session in self.sessions.values_mut().filter(|s| s.connection == id && s.state == State::Changing) {
+            session.state = State::Ready;
+        }
+    }
+
+    /// What was read is no RTSP: the last word on this connection.
+    pub fn handle_garbage(&mut self, id: ConnectionId, reason: &str) {
+        self.errors += 1;
+        let bytes = Response::refusal(Refusal::new(Status::BAD_REQUEST, reason)).write(None);
+        self.events.push_back(Event::Reply { connection: id, bytes, starts: None });
+        self.events.push_back(Event::Disconnect { connection: id });
+    }
+
+    /// RTCP of a client.
+    pub fn handle_receipt(&mut self, session: SessionKey, now: Now) {
+        if let Some(session) = self.sessions.get_mut(&session) {
+            session.seen = now.instant;
+        }
+    }
+
+    /// An interleaved frame with a client's RTCP.
+    pub fn handle_frame_receipt(&mut self, id: ConnectionId, channel: u8, now: Now) {
+        for session in self.sessions.values_mut() {
+            let carries = session.tracks.iter().any(|t| {
+                matches!(t.carriage, Carriage::Interleaved { connection, rtcp, .. } if connection == id && rtcp == channel)
+            });
+            if carries {
+                session.seen = now.instant;
+            }
+        }
+    }
+
+    /// The client's UDP port does not exist (any more). Once its connection is gone too, so is the client.
+    pub fn handle_refused(&mut self, key: SessionKey) {
+        let alone = self.sessions.get(&key).is_some_and(|s| !self.connections.contains_key(&s.connection));
+        if alone {
+            self.close(key);
+        }
+    }
+
+    /// A player has sent everything, or can't go on.
+    pub fn handle_ended(&mut self, key: SessionKey) {
+        if let Some(session) = self.sessions.get_mut(&key)
+            && session.state == State::Playing
+        {
+            session.state = State::Ready;
+            session.position = Some(session.until);
+        }
+    }
+
+    /// To be called about once a second: ends what gave no sign of life.
+    pub fn handle_timeout(&mut self, now: Now) {
+        let limit = self.config.session_timeout + self.config.timeout_grace;
+        let silent = |seen: Instant, limit| now.instant.saturating_duration_since(seen) >= limit;
+        let dead: Vec<_> = self
+            .sessions
+            .iter()
+            .filter(|(_, s)| silent(s.seen, limit) && !s.lives_by_its_connection() && s.state != State::Changing)
+            .map(|(k, _)| *k)
+            .collect();
+        dead.into_iter().for_each(|k| self.close(k));
+        for (id, connection) in &self.connections {
+            let used = self.sessions.values().any(|s| s.connection == *id || s.is_carried_by(*id));
+            let busy = self.waiting.values().any(|w| w.connection == *id);
+            if !used && !busy && silent(connection.seen, self.config.idle_timeout) {
+                self.events.push_back(Event::Disconnect { connection: *id });
+            }
+        }
+    }
+
+    /// Ends everything.
+    pub fn handle_shutdown(&mut self) {
+        let all: Vec<_> = self.sessions.keys().copied().collect();
+        all.into_iter().for_each(|k| self.close(k));
+    }
+
+    /// A request.
+    pub fn handle_request(&mut self, id: ConnectionId, request: &Request, now: Now) {
+        let Some(connection) = self.connections.get_mut(&id) else { return };
+        connection.seen = now.instant;
+        let cseq = request.header("CSeq").map(str::to_owned);
+        let outcome = self.dispatch(id, request, now);
+        let response = match outcome {
+            Ok(Outcome::Reply(response)) => response,
+            Ok(Outcome::Later(what, event)) => {
+                let ticket = Ticket(self.number());
+                let cseq = cseq.unwrap_or_default();
+                self.waiting.insert(ticket, Waiting { connection: id, cseq, uri: request.uri.clone(), what });
+                self.events.push_back(event(ticket));
+                return;
+            }
+            Err(Rejection { refusal, headers }) => {
+                self.errors += 1;
+                headers.into_iter().fold(Response::refusal(refusal), |r, (n, v)| r.header(n, v))
+            }
+        };
+        self.reply(id, cseq.as_deref(), &response, None);
+    }
+
+    fn dispatch(&mut self, id: ConnectionId, request: &Request, now: Now) -> Result<Outcome, Rejection> {
+        check(request)?;
+        let session = self.session_of(id, request, now)?;
+        match &request.method {
+            Method::Options => Ok(Outcome::Reply(with_session(
+                Response::new(Status::OK).header("Public", PUBLIC),
+                session.and_then(|k| self.session_header(k)),
+            ))),
+            Method::GetParameter | Method::SetParameter => Ok(Outcome::Reply(with_session(
+                Response::new(Status::OK),
+                session.and_then(|k| self.session_header(k)),
+            ))),
+            Method::Describe => {
+                let accepts = request.header("Accept").is_none_or(|a| a.contains("application/sdp") || a.contains('*'));
+                if !accepts {
+                    return Err(Refusal::new(Status::NOT_ACCEPTABLE, "descriptions are application/sdp here").into());
+                }
+                let target = Box::new(parse_target(&request.uri)?);
+                Ok(later(Pending::Describe { target: target.clone() }, |ticket| Event::LookUp { ticket, target }))
+            }
+            Method::Setup => self.setup(id, request, session),
+            Method::Play => self.play(require(session)?, request),
+            Method::Pause => self.pause(require(session)?),
+            Method::Teardown => {
+                self.close(require(session)?);
+                Ok(Outcome::Reply(Response::new(Status::OK)))
+            }
+            Method::Other(name) => {
+                let refusal = Refusal::new(Status::NOT_IMPLEMENTED, format!("Not Implemented: {name}"));
+                Err(Rejection { refusal, headers: vec![("Public", PUBLIC.to_owned())] })
+            }
+        }
+    }
+
+    /// The session that a request names; it is alive by that.
+    fn session_of(&mut self, id: ConnectionId, request: &Request, now: Now) -> Result<Option<SessionKey>, Rejection> {
+        let Some(header) = request.header("Session") else { return Ok(None) };
+        let name = header.split(';').next().unwrap_or_default().trim();
+        let peer = self.connections.get(&id).map(|c| c.peer.ip());
+        let key = self.by_id.get(name).copied();
+        let session = key.and_then(|k| self.sessions.get_mut(&k)).filter(|s| Some(s.peer) == peer);
+        let Some(session) = session else { return Err(Status::SESSION_NOT_FOUND.into()) };
+        session.seen = now.instant;
+        session.connection = id;
+        Ok(key)
+    }
+
+    fn setup(&mut self, id: ConnectionId, request: &Request, session: Option<SessionKey>) -> Result<Outcome, Rejection> {
+        let target = Box::new(parse_target(&request.uri)?);
+        let offers = request.headers("Transport").collect::<Vec<_>>().join(",");
+        let Some(wanted) = transport::choose(&offers) else {
+            let reason = "Unsupported Transport: RTP/AVP over unicast UDP or RTP/AVP/TCP interleaved are served";
+            return Err(Refusal::new(Status::UNSUPPORTED_TRANSPORT, reason).into());
+        };
+        if let Some(open) = session.and_then(|k| self.sessions.get(&k)) {
+            if open.state != State::Ready {
+                return Err(Status::NOT_VALID_IN_STATE.into());
+            }
+            if open.base != target.base {
+                return Err(Refusal::new(Status::AGGREGATE_NOT_ALLOWED, "a session plays the tracks of one URL").into());
+            }
+        } else if self.sessions.len() >= self.config.sessions_max {
+            return Err(Refusal::new(Status::UNAVAILABLE, "too many sessions at a time").into());
+        }
+        let user_agent: String = request.header("User-Agent").unwrap_or_default().chars().take(200).collect();
+        let known = session
+            .and_then(|k| self.sessions.get(&k))
+            .map(|s| s.presentation.clone())
+            .or_else(|| self.connections.get(&id)?.described.as_ref().filter(|d| d.0 == target.base).map(|d| d.1.clone()));
+        match known {
+            Some(presentation) => self.prepare(id, &request.uri, &target, wanted, session, presentation, user_agent),
+            None => Ok(later(
+                Pending::Setup { target: target.clone(), wanted, session, user_agent },
+                |ticket| Event::LookUp { ticket, target },
+            )),
+        }
+    }
+
+    #[expect(clippy::too_many_arguments, reason = "one SETUP, from its request or from where it waited for a lookup")]
+    fn prepare(
+        &mut self,
+        id: ConnectionId,
+        uri: &str,
+        target: &Target,
+        wanted: Wanted,
+        session: Option<SessionKey>,
+        presentation: Arc<Presentation>,
+        user_agent: String,
+    ) -> Result<Outcome, Rejection> {
+        let index = match (target.track, presentation.tracks.len()) {
+            (Some(n), len) if (1..=len).contains(&n) => n - 1,
+            (Some(n), _) => return Err(Refusal::new(Status::NOT_FOUND, format!("there is no track {n}")).into()),
+            (None, 1) => 0,
+            (None, _) => {
+                return Err(Refusal::new(Status::AGGREGATE_NOT_ALLOWED, "set up the tracks one by one").into());
+            }
+        };
+        let in_session = session.and_then(|k| self.sessions.get(&k));
+        if in_session.is_some_and(|s| s.tracks.iter().any(|t| t.index == index)) {
+            return Err(Refusal::new(Status::NOT_VALID_IN_STATE, "this track is set up already").into());
+        }
+        let ssrc = (self.random)() as u32;
+        let Some(connection) = self.connections.get_mut(&id) else { return Err(Status::INTERNAL.into()) };
+        let (peer, local) = (connection.peer, connection.local.ip());
+        let carriage = match wanted {
+            Wanted::Udp { rtp, rtcp } => Carriage::Udp { peer: peer.ip(), local, rtp, rtcp },
+            Wanted::Interleaved(asked) => {
+                let (rtp, rtcp) = take_channels(&mut connection.channels, asked)
+                    .ok_or(Refusal::new(Status::UNSUPPORTED_TRANSPORT, "no interleaved channels are left"))?;
+                Carriage::Interleaved { connection: id, rtp, rtcp }
+            }
+        };
+        let track = SessionTrack { index, uri: uri.to_owned(), carriage, ssrc };
+        let (key, created) = match session {
+            Some(key) => (key, false),
+            None => (self.create_session(id, peer.ip(), &target.base, presentation.clone()), true),
+        };
+        if let Some(session) = self.sessions.get_mut(&key) {
+            session.tracks.push(track.clone());
+        }
+        Ok(later(Pending::Prepare { session: key, track: index, created }, move |ticket| Event::Prepare {
+            ticket,
+            session: key,
+            presentation,
+            track,
+            peer,
+            user_agent,
+        }))
+    }
+
+    fn create_session(&mut self, id: ConnectionId, peer: IpAddr, base: &str, presentation: Arc<Presentation>) -> SessionKey {
+        let key = SessionKey(self.number());
+        let name = format!("{:016X}{:08X}", (self.random)(), (self.random)() as u32);
+        let seen = self.connections.get(&id).map_or_else(Instant::now, |c| c.seen);
+        self.by_id.insert(name.clone(), key);
+        let session = Session {
+            id: name,
+            presentation,
+            base: base.to_owned(),
+            peer,
+            connection: id,
+            tracks: Vec::new(),
+            state: State::Ready,
+            seen,
+            position: None,
+            until: CaptureTime::MAX,
+            by_clock: false,
+        };
+        self.sessions.insert(key, session);
+        key
+    }
+
+    fn play(&mut self, key: SessionKey, request: &Request) -> Result<Outcome, Rejection> {
+        let Some(session) = self.sessions.get_mut(&key) else { return Err(Status::SESSION_NOT_FOUND.into()) };
+        if session.tracks.is_empty() || session.state == State::Changing {
+            return Err(Status::NOT_VALID_IN_STATE.into());
+        }
+        if session.state == State::Playing && request.header("Range").is_none() {
+            // Some clients keep a session alive so.
+            let range = session.range_reply(session.position);
+            return Ok(Outcome::Reply(with_session(
+                Response::new(Status::OK).header("Range", range),
+                self.session_header(key),
+            )));
+        }
+        let plan = session.plan(request.header("Range"))?;
+        session.state = State::Changing;
+        let what = Pending::Play {
+            session: key,
+            scale: request.header("Scale").is_some(),
+            speed: request.header("Speed").is_some(),
+        };
+        Ok(later(what, move |ticket| Event::Play { ticket, session: key, plan }))
+    }
+
+    fn pause(&mut self, key: SessionKey) -> Result<Outcome, Rejection> {
+        let Some(session) = self.sessions.get_mut(&key) else { return Err(Status::SESSION_NOT_FOUND.into()) };
+        match session.state {
+            State::Changing => Err(Status::NOT_VALID_IN_STATE.into()),
+            State::Ready => Ok(Outcome::Reply(with_session(Response::new(Status::OK), self.session_header(key)))),
+            State::Playing => {
+                session.state = State::Changing;
+                Ok(later(Pending::Pause { session: key }, move |ticket| Event::Pause { ticket, session: key }))
+            }
+        }
+    }
+
+    /// The answer to [`Event::LookUp`].
+    pub fn handle_found(&mut self, ticket: Ticket, found: Result<Presentation, Refusal>, now: Now) {
+        let Some(waiting) = self.waiting.remove(&ticket) else { return };
+        let presentation = match found {
+            Ok(presentation) => Arc::new(presentation),
+            Err(refusal) => return self.refuse(&waiting, refusal),
+        };
+        match waiting.what {
+            Pending::Describe { ref target } => {
+                let Some(connection) = self.connections.get_mut(&waiting.connection) else { return };
+                let id = now.wall.nanos().max(0).unsigned_abs() / 1_000_000;
+                let description = sdp::describe(&presentation, connection.local.ip(), id);
+                connection.described = Some((target.base.clone(), presentation));
+                let response = Response::new(Status::OK)
+                    .header("Content-Base", format!("{}/", target.base))
+                    .header("Cache-Control", "no-cache")
+                    .body("application/sdp", description);
+                self.reply(waiting.connection, Some(&waiting.cseq), &response, None);
+            }
+            Pending::Setup { ref target, wanted, session, ref user_agent } => {
+                let prepared = self.prepare(
+                    waiting.connection,
+                    &waiting.uri,
+                    target,
+                    wanted,
+                    session,
+                    presentation,
+                    user_agent.clone(),
+                );
+                match prepared {
+                    Ok(Outcome::Later(what, event)) => {
+                        self.waiting.insert(ticket, Waiting { what, ..waiting });
+                        self.events.push_back(event(ticket));
+                    }
+                    Ok(Outcome::Reply(response)) => {
+                        self.reply(waiting.connection, Some(&waiting.cseq), &response, None);
+                    }
+                    Err(rejection) => self.refuse(&waiting, rejection.refusal),
+                }
+            }
+            Pending::Prepare { .. } | Pending::Play { .. } | Pending::Pause { .. } => {
+                self.refuse(&waiting, Status::INTERNAL.into());
+            }
+        }
+    }
+
+    /// The answer to [`Event::Prepare`]: the server's ports, for UDP.
+    pub fn handle_prepared(&mut self, ticket: Ticket, ports: Result<Option<(u16, u16)>, Refusal>) {
+        let Some(waiting) = self.waiting.remove(&ticket) else { return };
+        let Pending::Prepare { session: key, track: index, created } = waiting.what else { return };
+        let ports = match ports {
+            Ok(ports) => ports,
+            Err(refusal) => {
+                if let Some(session) = self.sessions.get_mut(&key) {
+                    session.tracks.retain(|t| t.index != index);
+                }
+                if created {
+                    self.close(key);
+                }
+                return self.refuse(&waiting, refusal);
+            }
+        };
+        let track = self.sessions.get(&key).and_then(|s| s.tracks.iter().find(|t| t.index == index));
+        let Some(track) = track else { return self.refuse(&waiting, Status::SESSION_NOT_FOUND.into()) };
+        let ssrc = track.ssrc;
+        let transport = match (track.carriage, ports) {
+            (Carriage::Interleaved { rtp, rtcp, .. }, _) => {
+                format!("RTP/AVP/TCP;unicast;interleaved={rtp}-{rtcp};ssrc={ssrc:08X};mode=\"PLAY\"")
+            }
+            (Carriage::Udp { rtp, rtcp, .. }, Some((a, b))) => {
+                format!("RTP/AVP;unicast;client_port={rtp}-{rtcp};server_port={a}-{b};ssrc={ssrc:08X};mode=\"PLAY\"")
+            }
+            (Carriage::Udp { .. }, None) => return self.refuse(&waiting, Status::INTERNAL.into()),
+        };
+        let response = with_session(Response::new(Status::OK).header("Transport", transport), self.session_header(key));
+        self.reply(waiting.connection, Some(&waiting.cseq), &response, None);
+    }
+
+    /// The answer to [`Event::Play`].
+    pub fn handle_started(&mut self, ticket: Ticket, started: Result<Started, Refusal>) {
+        let Some(waiting) = self.waiting.remove(&ticket) else { return };
+        let Pending::Play { session: key, scale, speed } = waiting.what else { return };
+        let Some(session) = self.sessions.get_mut(&key) else {
+            return self.refuse(&waiting, Status::SESSION_NOT_FOUND.into());
+        };
+        let started = match started {
+            Ok(started) => started,
+            Err(refusal) => {
+                session.state = State::Ready;
+                return self.refuse(&waiting, refusal);
+            }
+        };
+        session.state = State::Playing;
+        session.position = started.first;
+        let info: Vec<String> = session
+            .tracks
+            .iter()
+            .filter_map(|t| started.tracks.iter().find(|s| s.index == t.index).map(|s| (t, s)))
+            .map(|(t, s)| format!("url={};seq={};rtptime={}", t.uri, s.seq, s.rtptime))
+            .collect();
+        let mut response =
+            Response::new(Status::OK).header("Range", session.range_reply(started.first)).header("RTP-Info", info.join(","));
+        for (asked, name) in [(scale, "Scale"), (speed, "Speed")] {
+            if asked {
+                response = response.header(name, "1.0");
+            }
+        }
+        let response = with_session(response, self.session_header(key));
+        self.reply(waiting.connection, Some(&waiting.cseq), &response, Some(key));
+    }
+
+    /// The answer to [`Event::Pause`]: where the next PLAY goes on.
+    pub fn handle_paused(&mut self, ticket: Ticket, position: Option<CaptureTime>) {
+        let Some(waiting) = self.waiting.remove(&ticket) else { return };
+        let Pending::Pause { session: key } = waiting.what else { return };
+        if let Some(session) = self.sessions.get_mut(&key) {
+            session.state = State::Ready;
+            session.position = position.or(session.position);
+        }
+        let response = with_session(Response::new(Status::OK), self.session_header(key));
+        self.reply(waiting.connection, Some(&waiting.cseq), &response, None);
+    }
+
+    fn close(&mut self, key: SessionKey) {
+        if let Some(session) = self.sessions.remove(&key) {
+            self.by_id.remove(&session.id);
+            self.events.push_back(Event::Close { session: key });
+        }
+    }
+
+    fn refuse(&mut self, waiting: &Waiting, refusal: Refusal) {
+        self.errors += 1;
+        self.reply(waiting.connection, Some(&waiting.cseq), &Response::refusal(refusal), None);
+    }
+
+    fn reply(&mut self, connection: ConnectionId, cseq: Option<&str>, response: &Response, starts: Option<SessionKey>) {
+        self.events.push_back(Event::Reply { connection, bytes: response.write(cseq), starts });
+    }
+
+    /// retina takes `id;timeout=N` and nothing else.
+    fn session_header(&self, key: SessionKey) -> Option<String> {
+        let session = self.sessions.get(&key)?;
+        Some(format!("{};timeout={}", session.id, self.config.session_timeout.as_secs()))
+    }
+
+    fn number(&mut self) -> u64 {
+        self.next += 1;
+        self.next
+    }
+}
+
+type Ask = Box<dyn FnOnce(Ticket) -> Event>;
+
+enum Outcome {
+    Reply(Response),
+    Later(Pending, Ask),
+}
+
+fn later(what: Pending, event: impl FnOnce(Ticket) -> Event + 'static) -> Outcome {
+    Outcome::Later(what, Box::new(event))
+}
+
+/// A refusal with headers of its own.
+struct Rejection {
+    refusal: Refusal,
+    headers: Vec<(&'static str, String)>,
+}
+
+impl<T: Into<Refusal>> From<T> for Rejection {
+    fn from(refusal: T) -> Self {
+        Self { refusal: refusal.into(), headers: Vec::new() }
+    }
+}
+
+/// What is checked of every request, whatever its method.
+fn check(request: &Request) -> Result<(), Rejection> {
+    if !request.version_1_0 {
+        return Err(Status::VERSION.into());
+    }
+    if request.header("CSeq").is_none() {
+        return Err(Refusal::new(Status::BAD_REQUEST, "Bad Request: no CSeq").into());
+    }
+    let tags: Vec<&str> = request.headers("Require").chain(request.headers("Proxy-Require")).collect();
+    if !tags.is_empty() {
+        let unsupported = vec![("Unsupported", tags.join(", "))];
+        return Err(Rejection { refusal: Status::OPTION_NOT_SUPPORTED.into(), headers: unsupported });
+    }
+    Ok(())
+}
+
+fn parse_target(uri: &str) -> Result<Target, Rejection> {
+    Target::parse(uri).map_err(|e| Refusal::new(Status::BAD_REQUEST, e.to_string()).into())
+}
+
+fn require(session: Option<SessionKey>) -> Result<SessionKey, Rejection> {
+    session.ok_or_else(|| Status::SESSION_NOT_FOUND.into())
+}
+
+fn with_session(response: Response, header: Option<String>) -> Response {
+    match header {
+        Some(header) => response.header("Session", header),
+        None => response,
+    }
+}
+
+/// The channels that the client asked for if they are free, else the next free pair: adjacent, as retina demands.
+fn take_channels(used: &mut [bool; 256], asked: Option<(u8, u8)>) -> Option<(u8, u8)> {
+    let free = |used: &[bool; 256], (a, b): (u8, u8)| a != b && !used[usize::from(a)] && !used[usize::from(b)];
+    let pair = asked
+        .filter(|&p| free(used, p))
+        .or_else(|| (0..=254).step_by(2).map(|a: u8| (a, a + 1)).find(|&p| free(used, p)))?;
+    used[usize::from(pair.0)] = true;
+    used[usize::from(pair.1)] = true;
+    Some(pair)
+}
+
+#[cfg(test)]
+#[path = "machine_tests.rs"]
+mod tests;

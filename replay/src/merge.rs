@@ -1,0 +1,166 @@
+//! Reads the tracks of a session from the store, merged by capture time. Blocking: runs on the blocking pool, so that a page
+//! fault or a slow disk stalls nobody but the client that asked.
+
+use crate::session::Plan;
+use crate::source::{MediaKind, Packet, PacketReader, Source, SourceError, StartAt, TrackId};
+use capture::CaptureTime;
+use std::collections::VecDeque;
+use std::hint::black_box;
+use std::time::Duration;
+
+/// Packets younger than this may lie in the recorder's staging memory: they are copied, so that no client that waits
+/// (paces, pauses, stalls) keeps the tap from using that memory again.
+const STAGED_AGE: Duration = Duration::from_secs(10);
+const PAGE_LEN: usize = 4096;
+
+/// A track to read.
+#[derive(Clone, Copy, Debug)]
+pub struct Wanted {
+    /// Its place in the session's player.
+    pub slot: usize,
+    /// The stream.
+    pub id: TrackId,
+    /// Video starts at a clean point.
+    pub media: MediaKind,
+    /// The end, included.
+    pub to: CaptureTime,
+}
+
+struct Track {
+    slot: usize,
+    reader: Box<dyn PacketReader>,
+    head: Option<Packet>,
+}
+
+/// The reader of a session.
+pub struct MergedReader {
+    tracks: Vec<Track>,
+}
+
+/// Packets that wait to be sent, with the slots of their tracks.
+#[derive(Default)]
+pub struct Queue {
+    packets: VecDeque<(usize, Packet)>,
+    bytes: usize,
+}
+
+impl Queue {
+    /// Adds at the end.
+    pub fn push(&mut self, slot: usize, packet: Packet) {
+        self.bytes += packet.len();
+        self.packets.push_back((slot, packet));
+    }
+
+    /// Takes the first.
+    pub fn pop(&mut self) -> Option<(usize, Packet)> {
+        let first = self.packets.pop_front()?;
+        self.bytes -= first.1.len();
+        Some(first)
+    }
+
+    /// The first.
+    pub fn front(&self) -> Option<&Packet> {
+        self.packets.front().map(|(_, p)| p)
+    }
+
+    /// Bytes of all packets.
+    pub fn bytes(&self) -> usize {
+        self.bytes
+    }
+
+    /// Nothing waits.
+    pub fn is_empty(&self) -> bool {
+        self.packets.is_empty()
+    }
+
+    /// Moves everything of `other` to the end.
+    pub fn append(&mut self, mut other: Queue) {
+        self.bytes += other.bytes;
+        self.packets.append(&mut other.packets);
+    }
+
+    /// Throws everything away, and says how many packets that were.
+    pub fn clear(&mut self) -> u64 {
+        let n = self.packets.len() as u64;
+        self.packets.clear();
+        self.bytes = 0;
+        n
+    }
+
+    /// Frees the recorder's memory: see [`Packet::detach`].
+    pub fn detach(&mut self) {
+        self.packets.iter_mut().for_each(|(_, p)| p.detach());
+    }
+}
+
+/// How a reader starts.
+#[derive(Clone, Copy, Debug)]
+pub struct Start {
+    /// The time asked for.
+    pub from: CaptureTime,
+    /// True: at that very packet, also of a video track.
+    pub exact: bool,
+}
+
+impl From<Plan> for Start {
+    fn from(plan: Plan) -> Self {
+        match plan {
+            Plan::Live => Self { from: CaptureTime::MAX, exact: false },
+            Plan::Recorded { from, resume, .. } => Self { from, exact: resume },
+        }
+    }
+}
+
+impl MergedReader {
+    /// Opens the tracks: video at the clean point at or before the time, everything else at the first video packet, so
+    /// that sound and picture begin together.
+    pub fn open(source: &dyn Source, wanted: &[Wanted], start: Start) -> Result<Self, SourceError> {
+        let mut tracks = Vec::with_capacity(wanted.len());
+        let mut from = start.from;
+        let (video, other): (Vec<&Wanted>, Vec<&Wanted>) =
+            wanted.iter().partition(|w| w.media == MediaKind::Video && !start.exact);
+        for w in video {
+            let mut reader = source.reader(w.id, start.from, w.to, StartAt::CleanPointBefore)?;
+            let head = reader.next()?;
+            if let Some(head) = &head {
+                from = from.min(head.time);
+            }
+            tracks.push(Track { slot: w.slot, reader, head });
+        }
+        for w in other {
+            let mut reader = source.reader(w.id, from, w.to, StartAt::Exact)?;
+            let head = reader.next()?;
+            tracks.push(Track { slot: w.slot, reader, head });
+        }
+        Ok(Self { tracks })
+    }
+
+    /// The next packets, at most so many bytes (but one packet at least); empty at the end. `now` is the time of day.
+    pub fn read(&mut self, bytes_max: usize, now: CaptureTime) -> Result<Queue, SourceError> {
+        let staged_since = now.minus(STAGED_AGE);
+        let mut queue = Queue::default();
+        while queue.bytes() < bytes_max {
+            let earliest = self.tracks.iter_mut().filter(|t| t.head.is_some());
+            let Some(track) = earliest.min_by_key(|t| t.head.as_ref().map(|p| p.time)) else { break };
+            let next = track.reader.next()?;
+            let Some(mut packet) = std::mem::replace(&mut track.head, next) else { break };
+            if packet.time >= staged_since {
+                packet.detach();
+            } else {
+                touch(&packet);
+            }
+            queue.push(track.slot, packet);
+        }
+        Ok(queue)
+    }
+}
+
+/// Faults the pages in here, so that the async worker that sends them finds them in memory.
+fn touch(packet: &Packet) {
+    for piece in &packet.pieces {
+        for byte in piece.as_ref().iter().step_by(PAGE_LEN) {
+            black_box(*byte);
+        }
+        black_box(piece.as_ref().last());
+    }
+}

@@ -1,0 +1,355 @@
+//! How frames leave: interleaved into the RTSP connection, or as datagrams.
+//!
+//! Payload bytes go from the shard's mapping to the socket by vectored writes; only headers are made here. A batch
+//! remembers how far it got, so waiting for a slow client can be dropped and taken up again without tearing a
+//! frame. Packets go over UDP whatever their size: up to 65,507 bytes in one datagram, which the kernel
+//! fragments when it is larger than the path takes (counted); larger ones can't be sent that way (counted).
+
+use crate::rewrite::{RTP_HEADER_LEN, Rewritten};
+use crate::session::Carriage;
+use crate::source::{Packet, Payload};
+use crate::stats::{ClientCounters, LARGE_DATAGRAM_BYTES};
+use bytes::Bytes;
+use smallvec::SmallVec;
+use std::collections::VecDeque;
+use std::io::{self, IoSlice};
+use std::net::{IpAddr, SocketAddr};
+use std::ops::RangeInclusive;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+use tokio::io::{AsyncWriteExt, Interest};
+use tokio::net::UdpSocket;
+use tokio::net::tcp::OwnedWriteHalf;
+use tokio::sync::{Mutex, OwnedMutexGuard};
+
+/// The writing half of an RTSP connection, shared by its replies and its sessions' players.
+pub type SharedWriter = Arc<Mutex<OwnedWriteHalf>>;
+
+const INTERLEAVED_HEADER_LEN: usize = 4;
+/// Slices handed to the kernel at once; the limit is IOV_MAX, 1024.
+const SLICES_MAX: usize = 512;
+const DATAGRAM_LEN_MAX: usize = 65_507;
+
+/// One RTP packet or RTCP compound on its way.
+pub struct Frame {
+    slot: usize,
+    rtcp: bool,
+    /// Interleaved header, then the rewritten RTP header.
+    head: [u8; INTERLEAVED_HEADER_LEN + RTP_HEADER_LEN],
+    /// What follows the header, each from an offset on.
+    rest: SmallVec<[(Payload, usize); 2]>,
+    len: usize,
+}
+
+impl Frame {
+    /// An RTP packet with its new header.
+    pub fn rtp(slot: usize, packet: Packet, rewritten: &Rewritten) -> Self {
+        let mut head = [0; INTERLEAVED_HEADER_LEN + RTP_HEADER_LEN];
+        head[INTERLEAVED_HEADER_LEN..].copy_from_slice(&rewritten.header);
+        let mut skip = rewritten.rest_from;
+        let mut rest = SmallVec::new();
+        let mut len = RTP_HEADER_LEN;
+        for piece in packet.pieces {
+            let piece_len = piece.as_ref().len();
+            if skip < piece_len {
+                len += piece_len - skip;
+                rest.push((piece, skip));
+                skip = 0;
+            } else {
+                skip -= piece_len;
+            }
+        }
+        Self { slot, rtcp: false, head, rest, len }
+    }
+
+    /// An RTCP compound packet.
+    pub fn rtcp(slot: usize, data: Vec<u8>) -> Self {
+        let len = data.len();
+        let rest = [(Payload::from(Bytes::from(data)), 0)].into_iter().collect();
+        Self { slot, rtcp: true, head: [0; INTERLEAVED_HEADER_LEN + RTP_HEADER_LEN], rest, len }
+    }
+
+    fn slices<'a>(&'a self, framed: bool, out: &mut Vec<IoSlice<'a>>) {
+        let from = if framed { 0 } else { INTERLEAVED_HEADER_LEN };
+        let to = if self.rtcp { INTERLEAVED_HEADER_LEN } else { self.head.len() };
+        if from < to {
+            out.push(IoSlice::new(&self.head[from..to]));
+        }
+        out.extend(self.rest.iter().map(|(p, skip)| IoSlice::new(&p.as_ref()[*skip..])));
+    }
+
+    fn detach(&mut self) {
+        self.rest.iter_mut().for_each(|(p, _)| *p = p.detached());
+    }
+}
+
+/// One track's way out.
+pub enum TrackOutlet {
+    /// Interleaved.
+    Tcp {
+        /// Channel of RTP.
+        rtp: u8,
+        /// Channel of RTCP.
+        rtcp: u8,
+    },
+    /// Datagrams.
+    Udp {
+        /// Connected to the client's RTP port.
+        rtp: Arc<UdpSocket>,
+        /// Connected to the client's RTCP port.
+        rtcp: Arc<UdpSocket>,
+    },
+}
+
+/// What flushing can end with.
+#[derive(Debug)]
+pub enum OutletError {
+    /// The connection is gone or broken.
+    Broken,
+}
+
+/// All ways out of a session, and what is on its way.
+pub struct Outlet {
+    tracks: Vec<TrackOutlet>,
+    writer: Option<SharedWriter>,
+    frames: VecDeque<Frame>,
+    bytes: usize,
+    /// Bytes of the first frame that are out already.
+    written: usize,
+    /// Held while a frame is partly out: nobody else may write in between.
+    guard: Option<OwnedMutexGuard<OwnedWriteHalf>>,
+    counters: Arc<ClientCounters>,
+    /// The client's ports refused datagrams in a row.
+    refused: u32,
+}
+
+impl Outlet {
+    /// Without tracks yet.
+    pub fn new(counters: Arc<ClientCounters>) -> Self {
+        Self {
+            tracks: Vec::new(),
+            writer: None,
+            frames: VecDeque::new(),
+            bytes: 0,
+            written: 0,
+            guard: None,
+            counters,
+            refused: 0,
+        }
+    }
+
+    /// Adds the next slot.
+    pub fn add(&mut self, track: TrackOutlet, writer: Option<SharedWriter>) {
+        self.tracks.push(track);
+        self.writer = self.writer.take().or(writer);
+    }
+
+    /// Puts a frame at the end.
+    pub fn push(&mut self, mut frame: Frame) {
+        let Some(track) = self.tracks.get(frame.slot) else { return };
+        if let TrackOutlet::Tcp { rtp, rtcp } = track {
+            let Ok(len) = u16::try_from(frame.len) else {
+                ClientCounters::add(&self.counters.unsent, 1);
+                return;
+            };
+            let channel = if frame.rtcp { *rtcp } else { *rtp };
+            let [a, b] = len.to_be_bytes();
+            frame.head[..INTERLEAVED_HEADER_LEN].copy_from_slice(&[b'$', channel, a, b]);
+        }
+        self.bytes += frame.len;
+        self.frames.push_back(frame);
+    }
+
+    /// Bytes that wait.
+    pub fn bytes(&self) -> usize {
+        self.bytes
+    }
+
+    /// Nothing waits.
+    pub fn is_empty(&self) -> bool {
+        self.frames.is_empty()
+    }
+
+    /// The client's ports refused so many datagrams in a row.
+    pub fn refused(&self) -> u32 {
+        self.refused
+    }
+
+    /// True if a frame is partly out: the connection can only be closed, or the frame finished.
+    pub fn is_torn(&self) -> bool {
+        self.written > 0
+    }
+
+    /// Frees the recorder's memory.
+    pub fn detach(&mut self) {
+        self.frames.iter_mut().for_each(Frame::detach);
+    }
+
+    /// Throws away what waits, but for a frame that is partly out.
+    pub fn drop_unsent(&mut self) {
+        self.frames.truncate(usize::from(self.is_torn()));
+        if !self.is_torn() {
+            self.guard = None;
+        }
+        self.bytes = self.frames.iter().map(|f| f.len).sum();
+    }
+
+    /// Sends everything that waits. Can be dropped and called again.
+    pub async fn flush(&mut self) -> Result<(), OutletError> {
+        while let Some(first) = self.frames.front() {
+            match self.tracks.get(first.slot) {
+                Some(TrackOutlet::Tcp { .. }) => self.flush_tcp().await?,
+                Some(TrackOutlet::Udp { .. }) => self.flush_udp().await,
+                None => {
+                    self.frames.pop_front();
+                }
+            }
+        }
+        self.guard = None;
+        Ok(())
+    }
+
+    async fn flush_tcp(&mut self) -> Result<(), OutletError> {
+        if self.guard.is_none() {
+            let Some(writer) = self.writer.clone() else { return Err(OutletError::Broken) };
+            self.guard = Some(writer.lock_owned().await);
+        }
+        let Some(guard) = &mut self.guard else { return Err(OutletError::Broken) };
+        let mut slices = Vec::with_capacity(SLICES_MAX.min(self.frames.len() * 3));
+        for frame in &self.frames {
+            if !matches!(self.tracks.get(frame.slot), Some(TrackOutlet::Tcp { .. })) || slices.len() + 8 > SLICES_MAX {
+                break;
+            }
+            frame.slices(true, &mut slices);
+        }
+        let mut rest = &mut slices[..];
+        IoSlice::advance_slices(&mut rest, self.written);
+        let n = guard.write_vectored(rest).await.map_err(|_| OutletError::Broken)?;
+        if n == 0 {
+            return Err(OutletError::Broken);
+        }
+        drop(slices);
+        self.advance(n);
+        if self.written == 0 {
+            // Between two frames others may write: a reply need not wait for the whole batch.
+            self.guard = None;
+        }
+        Ok(())
+    }
+
+    fn advance(&mut self, n: usize) {
+        self.written += n;
+        while let Some(first) = self.frames.front() {
+            let framed = first.len + INTERLEAVED_HEADER_LEN;
+            if self.written < framed {
+                break;
+            }
+            self.written -= framed;
+            self.count_sent();
+        }
+    }
+
+    fn count_sent(&mut self) {
+        if let Some(frame) = self.frames.pop_front() {
+            self.bytes -= frame.len;
+            if !frame.rtcp {
+                ClientCounters::add(&self.counters.packets, 1);
+                ClientCounters::add(&self.counters.bytes, frame.len as u64);
+            }
+        }
+    }
+
+    async fn flush_udp(&mut self) {
+        let Some(frame) = self.frames.front() else { return };
+        let Some(TrackOutlet::Udp { rtp, rtcp }) = self.tracks.get(frame.slot) else { return };
+        let socket = if frame.rtcp { rtcp } else { rtp };
+        let mut sent = Err(io::ErrorKind::InvalidInput.into());
+        if frame.len <= DATAGRAM_LEN_MAX {
+            let mut slices = Vec::with_capacity(4);
+            frame.slices(false, &mut slices);
+            sent = send_datagram(socket, &slices).await;
+            if sent.as_ref().is_err_and(|e| e.kind() == io::ErrorKind::ConnectionRefused) {
+                // That was the answer to an earlier datagram; this one was not tried yet.
+                self.refused = self.refused.saturating_add(1);
+                sent = send_datagram(socket, &slices).await;
+            } else if sent.is_ok() {
+                self.refused = 0;
+            }
+        }
+        match sent {
+            Ok(()) => {
+                if frame.len > LARGE_DATAGRAM_BYTES {
+                    ClientCounters::add(&self.counters.large_datagrams, 1);
+                }
+                self.count_sent();
+            }
+            Err(_) => {
+                if let Some(frame) = self.frames.pop_front() {
+                    self.bytes -= frame.len;
+                }
+                ClientCounters::add(&self.counters.unsent, 1);
+            }
+        }
+    }
+}
+
+async fn send_datagram(socket: &UdpSocket, slices: &[IoSlice<'_>]) -> io::Result<()> {
+    use rustix::net::{SendAncillaryBuffer, SendFlags, sendmsg};
+    let send = || {
+        let flags = SendFlags::DONTWAIT | SendFlags::NOSIGNAL;
+        Ok(sendmsg(socket, slices, &mut SendAncillaryBuffer::default(), flags)?)
+    };
+    socket.async_io(Interest::WRITABLE, send).await.map(|_: usize| ())
+}
+
+/// The ports that RTP/RTCP pairs are taken from: the sockets themselves say which are in use.
+pub struct PortPairs {
+    first: u16,
+    pairs: u32,
+    next: AtomicU32,
+}
+
+/// Pairs that are tried before a SETUP is refused.
+const PAIRS_TRIED_MAX: u32 = 256;
+
+impl PortPairs {
+    /// Pairs of an even port and the one after it (RFC 3550, section 11).
+    pub fn new(range: &RangeInclusive<u16>) -> Self {
+        let first = range.start().saturating_add(range.start() % 2);
+        let pairs = u32::from(range.end().saturating_sub(first)).div_ceil(2);
+        Self { first, pairs, next: AtomicU32::new(0) }
+    }
+
+    /// A bound pair, connected to the client's ports.
+    pub fn open(&self, local: IpAddr, peer: IpAddr, rtp: u16, rtcp: u16) -> io::Result<(UdpSocket, UdpSocket)> {
+        for _ in 0..PAIRS_TRIED_MAX.min(self.pairs) {
+            let n = self.next.fetch_add(1, Ordering::Relaxed) % self.pairs;
+            let port = self.first + (n * 2) as u16;
+            let bound = bind(local, port, peer, rtp).and_then(|a| Ok((a, bind(local, port + 1, peer, rtcp)?)));
+            if let Ok(pair) = bound {
+                return Ok(pair);
+            }
+        }
+        Err(io::ErrorKind::AddrInUse.into())
+    }
+}
+
+fn bind(local: IpAddr, port: u16, peer: IpAddr, peer_port: u16) -> io::Result<UdpSocket> {
+    let socket = std::net::UdpSocket::bind(SocketAddr::new(local, port))?;
+    socket.connect(SocketAddr::new(peer, peer_port))?;
+    socket.set_nonblocking(true)?;
+    UdpSocket::from_std(socket)
+}
+
+/// What a carriage becomes: sockets for UDP, and the server's ports that the client is told.
+pub fn open_track(carriage: Carriage, ports: &PortPairs) -> io::Result<(TrackOutlet, Option<(u16, u16)>)> {
+    match carriage {
+        Carriage::Interleaved { rtp, rtcp, .. } => Ok((TrackOutlet::Tcp { rtp, rtcp }, None)),
+        Carriage::Udp { peer, local, rtp, rtcp } => {
+            let (a, b) = ports.open(local, peer, rtp, rtcp)?;
+            let told = (a.local_addr()?.port(), b.local_addr()?.port());
+            Ok((TrackOutlet::Udp { rtp: Arc::new(a), rtcp: Arc::new(b) }, Some(told)))
+        }
+    }
+}
+

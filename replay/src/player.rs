@@ -1,0 +1,502 @@
+//! One session's task: fetches packets, waits until they are due, renumbers them, sends them and the sender reports.
+//!
+//! Acts only; when what is due is decided by [`Pacer`], with which numbers by [`Rewriter`]. A slow client holds up its own
+//! task and nothing else: on demand it simply waits, live it skips to the next clean point, and a TCP client that takes nothing at
+//! all for the stall time-out is given up.
+
+use crate::config::Config;
+use crate::feed::{Feed, LiveFeed, StoreFeed, wall_clock};
+use crate::machine::{Started, Ticket, TrackStart};
+use crate::merge::{MergedReader, Queue, Start, Wanted};
+use crate::outlet::{Frame, Outlet, PortPairs, SharedWriter, TrackOutlet, open_track};
+use crate::pacer::{Mode, Pacer, Presentation as PresentationTime};
+use crate::presentation::Presentation;
+use crate::response::{Refusal, Status};
+use crate::rewrite::Rewriter;
+use crate::rtcp::{self, Report};
+use crate::sdp;
+use crate::server::Note;
+use crate::session::{Plan, SessionKey, SessionTrack};
+use crate::source::{MediaKind, Source, SourceError};
+use crate::stats::ClientCounters;
+use capture::CaptureTime;
+use std::num::NonZeroU32;
+use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
+use std::time::{Duration, Instant};
+use tokio::net::UdpSocket;
+use tokio::sync::mpsc;
+use tokio::task::AbortHandle;
+use tokio::time::{sleep, sleep_until};
+
+/// What the server tells a player. At most a few wait: each connection has one request under way.
+pub enum Command {
+    /// Set a track up.
+    Prepare {
+        /// To answer with.
+        ticket: Ticket,
+        /// The track.
+        track: SessionTrack,
+        /// The connection's writer, if it travels interleaved.
+        writer: Option<SharedWriter>,
+    },
+    /// Get ready.
+    Play {
+        /// To answer with.
+        ticket: Ticket,
+        /// What.
+        plan: Plan,
+    },
+    /// The client has its answer: send.
+    Go,
+    /// Stop sending.
+    Pause {
+        /// To answer with.
+        ticket: Ticket,
+    },
+    /// End.
+    Close,
+}
+
+/// What a player shares with its server.
+pub struct PlayerContext {
+    /// The session.
+    pub session: SessionKey,
+    /// What it plays.
+    pub presentation: Arc<Presentation>,
+    /// The footage.
+    pub source: Arc<dyn Source>,
+    /// The limits.
+    pub config: Config,
+    /// UDP ports.
+    pub ports: Arc<PortPairs>,
+    /// Its counters.
+    pub counters: Arc<ClientCounters>,
+    /// Answers go here.
+    pub notes: mpsc::Sender<Note>,
+}
+
+struct Slot {
+    index: usize,
+    rewriter: Rewriter,
+}
+
+/// The task.
+pub struct Player {
+    context: PlayerContext,
+    commands: mpsc::Receiver<Command>,
+    slots: Vec<Slot>,
+    outlet: Outlet,
+    receivers: Vec<AbortHandle>,
+    last_play: Option<Instant>,
+    /// A command that came while a batch was on its way.
+    stashed: Option<Command>,
+}
+
+/// Packets that are due within this are sent together: one call instead of several, and no timer for each.
+const COALESCE: Duration = Duration::from_millis(4);
+/// What a slow client keeps waiting longer than this is copied out of the recorder's memory.
+const DETACH_AFTER: Duration = Duration::from_millis(200);
+/// Live packets older than this are not worth sending to a client that does not keep up.
+const LIVE_LAG_MAX: Duration = Duration::from_secs(3);
+/// What is read before PLAY is answered: enough to begin with.
+const FIRST_READ_BYTES: usize = 32 * 1024;
+/// How long a player waits for its own answer to be written.
+const GO_TIMEOUT: Duration = Duration::from_secs(15);
+/// So many refused datagrams in a row: nobody listens there.
+const REFUSED_MAX: u32 = 50;
+/// Time for the last words.
+const LAST_WORDS: Duration = Duration::from_secs(1);
+const CNAME: &str = "tapdeck";
+
+struct Play {
+    feed: Feed,
+    queue: Queue,
+    pacer: Pacer,
+    live_since: Option<CaptureTime>,
+    next_report: Instant,
+    resume_at: Option<CaptureTime>,
+}
+
+enum Sent {
+    All,
+    Interrupted,
+    Lost,
+}
+
+impl Player {
+    /// A player without tracks.
+    pub fn new(context: PlayerContext, commands: mpsc::Receiver<Command>) -> Self {
+        let outlet = Outlet::new(context.counters.clone());
+        Self { context, commands, slots: vec![], outlet, receivers: vec![], last_play: None, stashed: None }
+    }
+
+    /// Runs until the session is closed.
+    pub async fn run(mut self) {
+        loop {
+            let command = match self.stashed.take() {
+                Some(command) => command,
+                None => match self.commands.recv().await {
+                    Some(command) => command,
+                    None => break,
+                },
+            };
+            match command {
+                Command::Prepare { ticket, track, writer } => self.prepare(ticket, track, writer).await,
+                Command::Play { ticket, plan } => {
+                    self.play(ticket, plan).await;
+                    self.context.counters.playing.store(0, Relaxed);
+                }
+                Command::Pause { ticket } => self.note(Note::Paused { ticket, position: None }).await,
+                Command::Go => {}
+                Command::Close => break,
+            }
+        }
+        self.receivers.iter().for_each(AbortHandle::abort);
+    }
+
+    async fn note(&self, note: Note) {
+        // The server is gone only when everything ends.
+        let _ = self.context.notes.send(note).await;
+    }
+
+    async fn prepare(&mut self, ticket: Ticket, track: SessionTrack, writer: Option<SharedWriter>) {
+        let opened = open_track(track.carriage, &self.context.ports);
+        let result = match (opened, self.context.presentation.tracks.get(track.index)) {
+            (Ok((way, told)), Some(info)) => {
+                let rate = info.clock_rate.unwrap_or(match info.media {
+                    MediaKind::Audio => NonZeroU32::new(8000).unwrap_or(NonZeroU32::MIN),
+                    _ => NonZeroU32::new(90_000).unwrap_or(NonZeroU32::MIN),
+                });
+                // Two halves of one random number: both are to be unpredictable, not independent of each other.
+                let random = getrandom::u64().unwrap_or(u64::from(track.ssrc) << 7);
+                let known = sdp::payload_types(info);
+                let main = sdp::main_payload_type(info);
+                let rewriter =
+                    Rewriter::new(track.ssrc, (random >> 48) as u16 >> 1, random as u32, rate, main, known);
+                if let TrackOutlet::Udp { rtp, rtcp } = &way {
+                    for socket in [rtp, rtcp] {
+                        let task = receive(socket.clone(), self.context.session, self.context.notes.clone());
+                        self.receivers.push(tokio::spawn(task).abort_handle());
+                    }
+                }
+                self.outlet.add(way, writer);
+                self.slots.push(Slot { index: track.index, rewriter });
+                Ok(told)
+            }
+            (Err(e), _) => {
+                tracing::warn!(error = %e, "no UDP ports for a client");
+                Err(Refusal::new(Status::UNAVAILABLE, "no UDP ports are left; ask for RTP/AVP/TCP"))
+            }
+            (Ok(_), None) => Err(Status::INTERNAL.into()),
+        };
+        self.note(Note::Prepared { ticket, result }).await;
+    }
+
+    async fn play(&mut self, ticket: Ticket, plan: Plan) {
+        let (mut play, first) = match self.open(plan).await {
+            Ok(opened) => opened,
+            Err(refusal) => return self.note(Note::Started { ticket, result: Err(refusal) }).await,
+        };
+        let now = Instant::now();
+        let elapsed = self.last_play.map_or(Duration::ZERO, |t| now.saturating_duration_since(t));
+        self.last_play = Some(now);
+        let mut tracks = Vec::with_capacity(self.slots.len());
+        for slot in &mut self.slots {
+            slot.rewriter.begin_play(i64::try_from(elapsed.as_nanos()).unwrap_or(i64::MAX));
+            let (seq, rtptime) = (slot.rewriter.next_seq(), slot.rewriter.timestamp_at_start(0));
+            tracks.push(TrackStart { index: slot.index, seq, rtptime });
+        }
+        self.note(Note::Started { ticket, result: Ok(Started { first, tracks }) }).await;
+        if !self.wait_for_go().await {
+            return;
+        }
+        let now = Instant::now();
+        play.pacer.start(now);
+        play.next_report = now + self.context.config.report_interval;
+        self.context.counters.playing.store(1, Relaxed);
+        self.report(&mut play, false);
+        let ended = self.run_play(&mut play).await;
+        if ended {
+            self.report(&mut play, true);
+            self.last_words().await;
+            self.note(Note::Ended { session: self.context.session }).await;
+        }
+    }
+
+    /// Opens the feed and reads its first packets: the answer to PLAY says where they begin.
+    async fn open(&self, plan: Plan) -> Result<(Play, Option<CaptureTime>), Refusal> {
+        let source = self.context.source.clone();
+        let config = self.context.config.clone();
+        let to = if let Plan::Recorded { to, .. } = plan { to } else { CaptureTime::MAX };
+        let tracks = &self.context.presentation.tracks;
+        let wanted: Vec<Wanted> = self
+            .slots
+            .iter()
+            .enumerate()
+            .filter_map(|(slot, s)| tracks.get(s.index).map(|t| Wanted { slot, id: t.id, media: t.media, to }))
+            .collect();
+        let opened = tokio::task::spawn_blocking(move || -> Result<Option<(Feed, Queue)>, SourceError> {
+            let chunk = config.read_ahead_bytes / 2;
+            if plan == Plan::Live {
+                let feed = LiveFeed::open(&source, &wanted, config.live_queue_packets, chunk)?;
+                return Ok(feed.map(|f| (Feed::Live(f), Queue::default())));
+            }
+            let mut reader = MergedReader::open(&*source, &wanted, Start::from(plan))?;
+            let queue = reader.read(FIRST_READ_BYTES, wall_clock())?;
+            Ok(Some((Feed::Store(StoreFeed::new(reader, chunk)), queue)))
+        })
+        .await;
+        let (feed, queue) = match opened {
+            Ok(Ok(Some(opened))) => opened,
+            Ok(Ok(None)) => {
+                let reason = "nobody records this now: add ?from=TIME to play what was recorded";
+                return Err(Refusal::new(Status::UNAVAILABLE, reason));
+            }
+            Ok(Err(e)) => {
+                tracing::warn!(error = %e, stream = self.context.presentation.name, "PLAY failed");
+                return Err(Refusal::new(Status::INTERNAL, e.to_string()));
+            }
+            Err(e) => return Err(Refusal::new(Status::INTERNAL, e.to_string())),
+        };
+        let mut play = Play {
+            feed,
+            queue,
+            pacer: Pacer::new(Mode::Live, CaptureTime::MIN, Instant::now()),
+            live_since: None,
+            next_report: Instant::now(),
+            resume_at: None,
+        };
+        if let Feed::Live(_) = play.feed {
+            // The picture that stands at once; a stream without any packet in the store begins when one comes.
+            let _ = play.feed.fill(&mut play.queue).await;
+        }
+        let first = play.queue.front().map(|p| p.time);
+        let (mode, zero) = match plan {
+            Plan::Live => (Mode::Live, first.unwrap_or_else(wall_clock)),
+            Plan::Recorded { from, .. } => {
+                let zero = first.unwrap_or(from);
+                let preroll = Duration::from_nanos(u64::try_from(from.nanos_since(zero)).unwrap_or(0));
+                (Mode::Recorded { preroll }, zero)
+            }
+        };
+        play.live_since = (plan == Plan::Live).then_some(zero);
+        play.pacer = Pacer::new(mode, zero, Instant::now());
+        Ok((play, if plan == Plan::Live { None } else { first }))
+    }
+
+    async fn wait_for_go(&mut self) -> bool {
+        let command = tokio::time::timeout(GO_TIMEOUT, self.commands.recv()).await;
+        match command {
+            Ok(Some(Command::Go)) => true,
+            Ok(Some(other)) => {
+                self.stashed = Some(other);
+                false
+            }
+            Ok(None) | Err(_) => false,
+        }
+    }
+
+    /// True at the end of what was asked for, false when something else is to be done.
+    async fn run_play(&mut self, play: &mut Play) -> bool {
+        loop {
+            self.take_due(play);
+            if !self.outlet.is_empty() {
+                match self.send(play).await {
+                    Sent::All if self.outlet.refused() >= REFUSED_MAX => {
+                        self.note(Note::Refused { session: self.context.session }).await;
+                    }
+                    Sent::All => {}
+                    Sent::Interrupted => return self.interrupted(play).await,
+                    Sent::Lost => {
+                        self.note(Note::Lost { session: self.context.session }).await;
+                        return false;
+                    }
+                }
+            }
+            if play.feed.ended() && play.queue.is_empty() {
+                return true;
+            }
+            let due = play.queue.front().map(|p| {
+                let place = play.pacer.clone().place(p.time, Instant::now());
+                play.pacer.due(place)
+            });
+            if due.is_some_and(|d| d <= Instant::now() + COALESCE) {
+                // A client or source that never waits must not keep the worker to itself.
+                tokio::task::consume_budget().await;
+                if let Ok(command) = self.commands.try_recv() {
+                    self.stashed = Some(command);
+                    return self.interrupted(play).await;
+                }
+                continue;
+            }
+            let wants = play.feed.wants(&play.queue, self.context.config.read_ahead_bytes);
+            tokio::select! {
+                biased;
+                command = self.commands.recv() => {
+                    self.stashed = Some(command.unwrap_or(Command::Close));
+                    return self.interrupted(play).await;
+                }
+                filled = play.feed.fill(&mut play.queue), if wants => {
+                    if let Err(e) = filled {
+                        tracing::warn!(error = %e, stream = self.context.presentation.name, "replay ends early");
+                    }
+                }
+                () = sleep_until(due.unwrap_or_else(Instant::now).into()), if due.is_some() => {}
+                () = sleep_until(play.next_report.into()) => self.report(play, false),
+            }
+        }
+    }
+
+    /// Moves what is due from the queue to the outlet, renumbered.
+    fn take_due(&mut self, play: &mut Play) {
+        let now = Instant::now();
+        while self.outlet.bytes() < self.context.config.batch_bytes {
+            let Some(packet) = play.queue.front() else { break };
+            let mut pacer = play.pacer.clone();
+            let place = pacer.place(packet.time, now);
+            let due = pacer.due(place);
+            if due > now + COALESCE {
+                break;
+            }
+            play.pacer = pacer;
+            let Some((slot, packet)) = play.queue.pop() else { break };
+            let counters = &self.context.counters;
+            counters.set_position(packet.time);
+            let lag = match play.live_since {
+                Some(_) => Duration::from_nanos(u64::try_from(wall_clock().nanos_since(packet.time)).unwrap_or(0)),
+                None => now.saturating_duration_since(due),
+            };
+            counters.lag_ns.store(u64::try_from(lag.as_nanos()).unwrap_or(u64::MAX), Relaxed);
+            play.resume_at = Some(packet.time);
+            let Some(s) = self.slots.get_mut(slot) else { continue };
+            match s.rewriter.rewrite(&packet, place.0) {
+                Ok(rewritten) => self.outlet.push(Frame::rtp(slot, packet, &rewritten)),
+                Err(_) => ClientCounters::add(&counters.unsent, 1),
+            }
+        }
+        if now >= play.next_report {
+            self.report(play, false);
+        }
+    }
+
+    /// Sends the outlet's frames. Meanwhile a live feed is emptied, so that nothing of the recorder's waits for this client.
+    async fn send(&mut self, play: &mut Play) -> Sent {
+        let stalled = Instant::now() + self.context.config.stall_timeout;
+        let mut detach_at = Instant::now() + DETACH_AFTER;
+        let before = self.context.counters.packets.load(Relaxed);
+        loop {
+            let live = matches!(&play.feed, Feed::Live(f) if !f.in_preroll() && !f.ended());
+            tokio::select! {
+                biased;
+                flushed = self.outlet.flush() => {
+                    if let Feed::Live(f) = &mut play.feed {
+                        ClientCounters::add(&self.context.counters.skipped, f.take_skipped());
+                    }
+                    return if flushed.is_ok() { Sent::All } else { Sent::Lost };
+                }
+                command = self.commands.recv() => {
+                    self.stashed = Some(command.unwrap_or(Command::Close));
+                    return Sent::Interrupted;
+                }
+                _ = play.feed.fill(&mut play.queue), if live => {
+                    self.bound_live_queue(play);
+                    if Instant::now() >= detach_at {
+                        play.queue.detach();
+                    }
+                }
+                () = sleep_until(detach_at.into()), if detach_at < stalled => {
+                    self.outlet.detach();
+                    play.queue.detach();
+                    detach_at += DETACH_AFTER;
+                }
+                () = sleep_until(stalled.into()) => {
+                    // Slow is not stalled: some frames went out, so it may take as long again.
+                    let progress = self.context.counters.packets.load(Relaxed) != before;
+                    return if progress { Sent::All } else { Sent::Lost };
+                }
+            }
+        }
+    }
+
+    fn bound_live_queue(&self, play: &mut Play) {
+        let Feed::Live(feed) = &mut play.feed else { return };
+        let old = play.queue.front().is_some_and(|p| p.time.plus(LIVE_LAG_MAX) < wall_clock());
+        if play.queue.bytes() > self.context.config.live_queue_bytes || old {
+            feed.skip(&mut play.queue);
+        }
+    }
+
+    /// A command came: what is partly out is finished, the rest is dropped.
+    async fn interrupted(&mut self, play: &mut Play) -> bool {
+        if self.outlet.is_torn() {
+            self.outlet.drop_unsent();
+            let finished = tokio::time::timeout(self.context.config.stall_timeout, self.outlet.flush()).await;
+            if !matches!(finished, Ok(Ok(()))) {
+                self.note(Note::Lost { session: self.context.session }).await;
+                return false;
+            }
+        }
+        self.outlet.drop_unsent();
+        match self.stashed.take() {
+            Some(Command::Pause { ticket }) => {
+                let next = play.queue.front().map(|p| p.time).or(play.resume_at);
+                let position = play.live_since.is_none().then_some(next).flatten();
+                self.note(Note::Paused { ticket, position }).await;
+            }
+            Some(Command::Close) | None => {
+                self.report(play, true);
+                self.last_words().await;
+                self.stashed = Some(Command::Close);
+            }
+            // Anything else is for the idle player; PLAY is how clients seek.
+            other => self.stashed = other,
+        }
+        false
+    }
+
+    async fn last_words(&mut self) {
+        if tokio::time::timeout(LAST_WORDS, self.outlet.flush()).await.is_err() && self.outlet.is_torn() {
+            self.note(Note::Lost { session: self.context.session }).await;
+        }
+        self.outlet.drop_unsent();
+    }
+
+    /// Sender reports of all tracks, with BYE at the end.
+    fn report(&mut self, play: &mut Play, bye: bool) {
+        let wall = wall_clock();
+        let now = match play.live_since {
+            Some(zero) => PresentationTime(wall.nanos_since(zero)),
+            None => play.pacer.now(Instant::now()),
+        };
+        for (n, slot) in self.slots.iter_mut().enumerate() {
+            let (packets, octets) = slot.rewriter.sent();
+            let report = Report {
+                ssrc: slot.rewriter.ssrc(),
+                wall_ns: wall.nanos(),
+                rtp: slot.rewriter.report_timestamp(now.0),
+                packets,
+                octets,
+            };
+            let data = if bye { rtcp::goodbye(&report, CNAME) } else { rtcp::sender_report(&report, CNAME) };
+            self.outlet.push(Frame::rtcp(n, data));
+        }
+        play.next_report = Instant::now() + self.context.config.report_interval;
+    }
+}
+
+/// Reads what a client sends to a UDP port: RTCP is a sign of life, anything else opens its firewall.
+async fn receive(socket: Arc<UdpSocket>, session: SessionKey, notes: mpsc::Sender<Note>) {
+    let mut buffer = vec![0; 2048];
+    loop {
+        match socket.recv(&mut buffer).await {
+            Ok(n) => {
+                if rtcp::is_sign_of_life(&buffer[..n]) && notes.send(Note::Receipt { session }).await.is_err() {
+                    return;
+                }
+            }
+            // The answer to one of our datagrams; the sender counts them too.
+            Err(_) => sleep(Duration::from_millis(100)).await,
+        }
+    }
+}
