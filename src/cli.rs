@@ -1,6 +1,7 @@
 //! The command line as a whole: what `--help`, the completions and the manual pages are made from.
 
 use crate::commands;
+use clap::builder::{OsStringValueParser, TypedValueParser};
 use clap::{Args, Parser, Subcommand};
 use std::path::PathBuf;
 
@@ -39,7 +40,9 @@ pub struct Cli {
 #[derive(Args, Debug)]
 pub struct Global {
     /// Read options from this file [default: /etc/tapdeck/tapdeck.toml when it exists]
+    // An empty name is a value here: it means no file.
     #[arg(long, global = true, value_name = "FILE", env = "TAPDECK_CONFIG", hide_env_values = true)]
+    #[arg(value_parser = OsStringValueParser::new().map(PathBuf::from))]
     pub config: Option<PathBuf>,
     /// Say more on standard error; twice: everything
     #[arg(short, long, global = true, action = clap::ArgAction::Count)]
@@ -80,8 +83,11 @@ pub struct RangeArgs {
 #[derive(Debug, Subcommand)]
 pub enum Command {
     Import(commands::import::Import),
+    Streams(commands::streams::Streams),
+    Timeline(commands::timeline::Timeline),
     Packets(commands::packets::Packets),
     Verify(commands::verify::Verify),
+    Name(commands::name::Name),
     Status(commands::status::Status),
     Doctor(commands::doctor::Doctor),
     Completions(commands::completions::Completions),

@@ -1,9 +1,9 @@
 //! Finding the stream that someone means.
 
 use crate::failure::{Failure, nearest};
+use crate::times;
 use capture::CaptureTime;
 use reconstruct::footage::{Footage, FootageError, Selector, StreamInfo};
-use crate::times;
 
 impl From<FootageError> for Failure {
     fn from(error: FootageError) -> Self {
@@ -14,43 +14,42 @@ impl From<FootageError> for Failure {
 /// The one stream that goes by this id or name. A camera's name does when the camera has a single track.
 pub fn one_stream(footage: &Footage, wanted: &str) -> Result<StreamInfo, Failure> {
     let mut found = footage.select(&Selector::named(wanted))?;
-    if let Some(exact) = found.iter().position(|s| s.name == wanted || s.id.0.to_string() == wanted) {
-        return Ok(found.swap_remove(exact));
-    }
     match found.len() {
         1 => Ok(found.swap_remove(0)),
-        0 => Err(unknown(footage, wanted)?),
+        0 => Err(unknown(&footage.streams()?, wanted)),
         _ => {
             let names: Vec<&str> = found.iter().map(|s| s.name.as_str()).collect();
-            Err(Failure::failed(format_args!("`{wanted}` has several streams")).next(format_args!("name one of {}", names.join(", "))))
+            let names = names.join(", ");
+            Err(Failure::failed(format_args!("`{wanted}` has several streams"))
+                .next(format_args!("name one of {names}")))
         }
     }
 }
 
-fn unknown(footage: &Footage, wanted: &str) -> Result<Failure, Failure> {
-    let all = footage.streams()?;
-    let known = all.iter().flat_map(|s| [s.name.as_str(), s.own_name.as_str()]);
+/// There is no such stream, but perhaps one that is spelt nearly so.
+pub fn unknown(streams: &[StreamInfo], wanted: &str) -> Failure {
+    let known = streams.iter().flat_map(|s| [s.name.as_str(), s.own_name.as_str(), s.camera.as_str()]);
     let mut likely = nearest(wanted, known);
     likely.dedup();
     let failure = Failure::failed(format_args!("there is no stream `{wanted}` in this store"));
-    Ok(match (likely.is_empty(), all.len()) {
-        (false, _) => failure.next(format_args!("did you mean {}?", likely.join(", "))),
-        (true, 0) => failure.next("the store has no streams at all"),
-        (true, _) => failure.next("`tapdeck streams` lists them"),
-    })
+    match (likely.is_empty(), streams.is_empty()) {
+        (false, _) => {
+            failure.next(format_args!("did you mean {}? `tapdeck streams` lists all", likely.join(" or ")))
+        }
+        (true, true) => failure.next("it has no streams at all"),
+        (true, false) => failure.next("`tapdeck streams` lists all"),
+    }
 }
 
 /// Refuses a range in which a stream has nothing, and says what it has.
 pub fn check_range(stream: &StreamInfo, (from, to): (CaptureTime, CaptureTime)) -> Result<(), Failure> {
     let (Some(first), Some(last)) = (stream.first, stream.last) else {
-        return Err(Failure::failed(format_args!("{} has no footage left", stream.name)).next("retention has deleted it"));
+        let failure = Failure::failed(format_args!("{} has no footage left", stream.name));
+        return Err(failure.next("retention has deleted it"));
     };
-    match first < to && last >= from {
-        true => Ok(()),
-        false => Err(Failure::failed(format_args!("{} has no footage in that time", stream.name)).next(format_args!(
-            "it reaches from {} to {}",
-            times::short(first),
-            times::short(last)
-        ))),
+    if first <= to && last >= from {
+        return Ok(());
     }
+    let failure = Failure::failed(format_args!("{} has no footage in that time", stream.name));
+    Err(failure.next(format_args!("it reaches from {} to {}", times::short(first), times::short(last))))
 }

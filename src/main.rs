@@ -11,7 +11,9 @@ mod console;
 mod control;
 mod doctor;
 mod failure;
+mod finding;
 mod listing;
+mod naming;
 mod options;
 mod packet_filter;
 mod size;
@@ -53,6 +55,9 @@ fn run(cli: Cli, console: &Console) -> Outcome {
     match cli.command {
         Command::Import(command) => command.run(&config()?, console),
         Command::Verify(command) => command.run(&config()?, console),
+        Command::Streams(command) => command.run(&config()?, console),
+        Command::Timeline(command) => command.run(&config()?),
+        Command::Name(command) => command.run(&config()?, console),
         Command::Packets(command) => command.run(&config()?),
         Command::Status(command) => command.run(&config()?),
         Command::Doctor(command) => command.run(&config()?, console),

@@ -3,11 +3,14 @@
 use crate::cli::{JsonArg, RangeArgs, StoreArg};
 use crate::config::Config;
 use crate::failure::{Failure, Outcome};
+use crate::finding::{check_range, one_stream};
 use crate::listing::JsonArray;
 use crate::packet_filter::PacketFilter;
 use crate::times;
 use capture::{CaptureTime, LinkType, ReadError, RecordView, ShardInfo, Store};
 use clap::Args;
+use reconstruct::footage::{self, Footage};
+use reconstruct::index::HeaderFields;
 use reconstruct::wire::{self, Transport};
 use serde::Serialize;
 use std::io::{self, BufWriter, StdoutLock, Write};
@@ -18,6 +21,7 @@ use std::net::IpAddr;
 #[command(after_help = "\
 Examples:
   tapdeck packets --store DIR --from -1m                       of the last minute
+  tapdeck packets --store DIR --stream entrance-video --from -1m
   tapdeck packets --store DIR -f 'host 10.0.0.7 and tcp port 554' --limit 20
   tapdeck packets --store DIR --from 2026-11-21T14:30:00Z --to 2026-11-21T14:31:00Z --json
 
@@ -26,6 +30,9 @@ pub struct Packets {
     /// Which packets.
     #[command(flatten)]
     pub range: RangeArgs,
+    /// Only packets that carry this stream (id or name)
+    #[arg(long, value_name = "STREAM")]
+    pub stream: Option<String>,
     /// Only packets that match (pcap-filter syntax)
     #[arg(short, long, value_name = "FILTER")]
     pub filter: Option<String>,
@@ -54,6 +61,17 @@ struct Row<'a> {
     source: Option<Endpoint>,
     destination: Option<Endpoint>,
     payload: Option<u32>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    rtp: Option<Rtp>,
+}
+
+/// What the first level of the index has of an RTP header.
+#[derive(Serialize)]
+struct Rtp {
+    sequence: u16,
+    timestamp: u32,
+    marker: bool,
+    payload_type: u8,
 }
 
 #[derive(Clone, Copy, Serialize)]
@@ -79,6 +97,10 @@ impl Packets {
         };
         let taps = store.taps();
         let mut left = self.limit.unwrap_or(u64::MAX);
+        if let Some(stream) = &self.stream {
+            list_stream(&store, stream, range, filter.as_mut(), left, &mut listing)?;
+            left = 0;
+        }
         for shard in store.shards() {
             if left == 0 || !overlaps(&shard, range) {
                 continue;
@@ -101,7 +123,58 @@ impl From<times::TimeError> for Failure {
 
 /// Whether a shard can hold packets of the range; of a shard that is being written only the reading tells.
 fn overlaps(shard: &ShardInfo, (from, to): (CaptureTime, CaptureTime)) -> bool {
-    shard.times.is_none_or(|(first, last)| last >= from && first < to)
+    shard.times.is_none_or(|(first, last)| last >= from && first <= to)
+}
+
+/// Through the first level of the index: only the stream's own packets are read.
+fn list_stream(
+    store: &Store,
+    wanted: &str,
+    (from, to): (CaptureTime, CaptureTime),
+    mut filter: Option<&mut PacketFilter>,
+    mut left: u64,
+    listing: &mut Listing,
+) -> Outcome {
+    let footage = Footage::open(store)?;
+    let stream = one_stream(&footage, wanted)?;
+    check_range(&stream, (from, to))?;
+    let taps = store.taps();
+    let query = footage::PacketFilter {
+        stream: Some(stream.id),
+        from: Some(from),
+        to: Some(to),
+        ..Default::default()
+    };
+    for found in footage.packets(&query)? {
+        if left == 0 {
+            break;
+        }
+        let found = found?;
+        let Some(info) = store.shard_info(found.shard) else { continue };
+        let shard = store.shard(found.shard)?;
+        let record = shard.record(found.packet.offset)?;
+        let view = RecordView {
+            offset: record.offset,
+            time: record.time,
+            original_len: record.original_len,
+            data: &record.data,
+        };
+        let in_time = view.time >= from && view.time <= to;
+        let wanted = match filter.as_deref_mut() {
+            Some(filter) if in_time => filter.matches(info.link, view.data)?,
+            _ => in_time,
+        };
+        if wanted {
+            let tap = taps.iter().find(|tap| tap.id == info.tap).map_or("", |tap| tap.name.as_str());
+            let mut row = Row::new(&info, tap, &view);
+            if let HeaderFields::Rtp { seq, timestamp, marker, payload_type } = found.packet.header {
+                row.rtp = Some(Rtp { sequence: seq, timestamp, marker, payload_type });
+            }
+            listing.push(&row)?;
+            left -= 1;
+        }
+    }
+    Ok(())
 }
 
 fn list_shard(
@@ -132,7 +205,7 @@ fn list_shard(
             Err(error) => return Err(error.into()),
         };
         position = chunk.end();
-        for record in chunk.records().filter(|record| record.time >= from && record.time < to) {
+        for record in chunk.records().filter(|record| record.time >= from && record.time <= to) {
             let wanted = match filter.as_deref_mut() {
                 Some(filter) => filter.matches(info.link, record.data)?,
                 None => true,
@@ -171,6 +244,7 @@ impl<'a> Row<'a> {
             source: None,
             destination: None,
             payload: None,
+            rtp: None,
         };
         row.dissect(info.link, record);
         row
@@ -206,13 +280,17 @@ impl<'a> Row<'a> {
             None => "-".to_owned(),
         };
         let vlans: String = self.vlans.iter().map(|id| format!(" vlan {id}")).collect();
+        let rtp = self.rtp.as_ref().map_or_else(String::new, |rtp| {
+            let marker = if rtp.marker { " M" } else { "" };
+            format!(" RTP {} seq {} time {}{marker}", rtp.payload_type, rtp.sequence, rtp.timestamp)
+        });
         let cut = if (self.captured as u64) < u64::from(self.length) {
             format!(" cut to {}", self.captured)
         } else {
             String::new()
         };
         format!(
-            "{} {:>6}:{:<10} {:<8} {:>21} > {:<21} {:>5} bytes{cut}{vlans}",
+            "{} {:>6}:{:<10} {:<8} {:>21} > {:<21} {:>5} bytes{cut}{vlans}{rtp}",
             self.time,
             self.shard,
             self.offset,

@@ -32,7 +32,7 @@ pub struct Streams {
 impl Streams {
     /// Lists them by name.
     pub fn run(self, config: &Config, console: &Console) -> Outcome {
-        let footage = Footage::open(self.store.open(config)?)?;
+        let footage = Footage::open(&self.store.open(config)?)?;
         let mut streams = footage.streams()?;
         streams.sort_by(|a, b| a.name.cmp(&b.name));
         if self.json.json {
@@ -42,7 +42,9 @@ impl Streams {
             console.say("no streams were found in this store; `tapdeck packets` lists what it holds");
             return Ok(());
         }
-        let headings = ["NAME", "CODEC", "CAMERA", "BY", "FIRST", "LASTED", "PACKETS", "BYTES", "LOST", "PICTURES", "KEY"];
+        let headings = [
+            "NAME", "CODEC", "CAMERA", "BY", "FIRST", "LASTED", "PACKETS", "BYTES", "LOST", "PICTURES", "KEY",
+        ];
         let mut table = listing::table(&headings, &[6, 7, 8, 9, 10]);
         for stream in &streams {
             table.add_row(row(stream));
@@ -59,7 +61,10 @@ fn row(stream: &StreamInfo) -> Vec<String> {
         stream.camera.clone(),
         stream.transports.iter().map(|t| t.name()).collect::<Vec<_>>().join(" "),
         stream.first.map_or_else(|| "-".to_owned(), times::short),
-        stream.first.zip(stream.last).map_or_else(|| "-".to_owned(), |(a, b)| times::lasting(b.nanos_since(a))),
+        stream
+            .first
+            .zip(stream.last)
+            .map_or_else(|| "-".to_owned(), |(a, b)| times::lasting(b.nanos_since(a))),
         count(stream.packets),
         ByteSize(stream.bytes).to_string(),
         count(stream.lost),

@@ -44,8 +44,9 @@ enum Entry<'a> {
 impl Timeline {
     /// Prints segments and gaps in the order of time.
     pub fn run(self, config: &Config) -> Outcome {
-        let (from, to) = times::parse_range(self.range.from.as_deref(), self.range.to.as_deref(), times::now())?;
-        let footage = Footage::open(self.store.open(config)?)?;
+        let (from, to) =
+            times::parse_range(self.range.from.as_deref(), self.range.to.as_deref(), times::now())?;
+        let footage = Footage::open(&self.store.open(config)?)?;
         let stream = one_stream(&footage, &self.stream)?;
         let segments = footage.segments(stream.id, from, to)?;
         let gaps = footage.gaps(stream.id, from, to)?;
@@ -75,16 +76,13 @@ fn row(entry: &Entry<'_>) -> Vec<String> {
     let (what, from, to, packets, remark) = match entry {
         Entry::Segment(segment) => {
             let row = &segment.row;
-            let remark = format!(
-                "{} > {} by {}, {}",
-                row.src,
-                row.dst,
-                row.transport.name(),
-                ByteSize(segment.bytes)
-            );
+            let remark =
+                format!("{} > {} by {}, {}", row.src, row.dst, row.transport.name(), ByteSize(segment.bytes));
             ("footage", segment.first, segment.last, segment.packets, remark)
         }
-        Entry::Gap(gap) => ("  gap", gap.from, gap.to, gap.packets, format!("{}{}", gap.cause.name(), evidence(gap))),
+        Entry::Gap(gap) => {
+            ("  gap", gap.from, gap.to, gap.packets, format!("{}{}", gap.cause.name(), evidence(gap)))
+        }
     };
     let lasted = times::lasting(to.nanos_since(from));
     vec![what.to_owned(), times::short(from), times::short(to), lasted, count(packets), remark]
@@ -95,7 +93,9 @@ fn evidence(gap: &Gap) -> String {
         Some(GapEvidence::TcpAcknowledged { bytes }) => {
             format!(": the receiver acknowledged {} bytes that the tap never saw", count(*bytes))
         }
-        Some(GapEvidence::Drops { packets, .. }) => format!(": the tap dropped {} packets then", count(*packets)),
+        Some(GapEvidence::Drops { packets, .. }) => {
+            format!(": the tap dropped {} packets then", count(*packets))
+        }
         None => String::new(),
     }
 }
