@@ -8,6 +8,7 @@
 
 mod access_unit;
 mod bits;
+pub mod depacketize;
 mod guess;
 pub mod h264;
 pub mod h265;

@@ -138,9 +138,11 @@ fn normal_path(path: &str) -> String {
         normal.push('?');
         normal.push_str(&words.join("&"));
     }
-    let suffix = parts(suffix).join("/");
+    let suffix = parts(suffix.split('?').next().unwrap_or("")).join("/");
     if !suffix.is_empty() {
-        normal.push('/');
+        if !normal.is_empty() {
+            normal.push('/');
+        }
         normal.push_str(&suffix);
     }
     normal
