@@ -3,10 +3,12 @@
 //! The pure modules take bytes and `now` and give events; the acting ones (index, indexer, footage, export) are thin.
 
 pub mod codec;
+pub mod export;
 pub mod footage;
 pub mod index;
 pub mod model;
 pub mod defrag;
+pub mod interleaved;
 pub mod rtcp;
 pub mod rtp;
 pub mod rtsp;
