@@ -9,6 +9,8 @@ pub mod index;
 pub mod model;
 pub mod defrag;
 pub mod interleaved;
+pub mod recognise;
+pub mod sequence;
 pub mod rtcp;
 pub mod rtp;
 pub mod rtsp;
