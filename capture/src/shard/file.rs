@@ -10,6 +10,9 @@ use std::path::{Path, PathBuf};
 /// Direct writes begin and end on a multiple of this many bytes (a page; every disk's sector divides it).
 pub const ALIGNMENT: u64 = 4_096;
 
+/// Bytes that a new shard leaves free, for the journal and the index: they must be able to say that the disk is full.
+pub const LEFT_FREE: u64 = 8 << 20;
+
 /// An open shard file and its durable mark.
 #[derive(Debug)]
 pub struct ShardFile {
@@ -40,6 +43,12 @@ impl ShardFile {
         snaplen: u32,
     ) -> Result<Self, StoreError> {
         let (path, mark_path) = (shard_path(shards_dir, id), mark_path(shards_dir, id));
+        let full = || StoreError::Full { dir: shards_dir.to_owned(), needed: size };
+        let free =
+            rustix::fs::statvfs(shards_dir).map_or(u64::MAX, |s| s.f_bavail.saturating_mul(s.f_frsize));
+        if free < size + LEFT_FREE {
+            return Err(full());
+        }
         let plain = File::options()
             .write(true)
             .create_new(true)
@@ -50,7 +59,7 @@ impl ShardFile {
             Ok(()) => {}
             Err(rustix::io::Errno::NOSPC | rustix::io::Errno::DQUOT) => {
                 let _ = std::fs::remove_file(&path);
-                return Err(StoreError::Full { dir: shards_dir.to_owned(), needed: size });
+                return Err(full());
             }
             // A file system that can't reserve: a write fails then instead, never a mapping (it is only read).
             Err(rustix::io::Errno::OPNOTSUPP) => {

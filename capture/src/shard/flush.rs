@@ -225,7 +225,7 @@ impl Keeper {
     fn seal(&self, shard: &Arc<LiveShard>, bytes: u64) -> Result<(), StoreError> {
         let published = shard.published();
         shard.file.seal(bytes)?;
-        let anchors = std::mem::take(&mut *lock(&shard.anchors));
+        let anchors = lock(&shard.anchors).clone();
         self.store.append(&JournalRecord::ShardAnchors { shard: shard.id, offsets: anchors })?;
         self.store.shard_sealed(shard.id, bytes, published.packets, shard.times())?;
         shard.file.remove_mark();
