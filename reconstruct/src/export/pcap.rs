@@ -125,7 +125,7 @@ mod tests {
                 Step::Record { time, original_len, data, .. } => {
                     seen.push((time, original_len, data.to_vec()))
                 }
-                Step::NeedMore => break,
+                Step::NeedMore(_) => break,
                 _ => {}
             }
             at += parser.consumed();
