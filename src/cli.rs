@@ -82,7 +82,9 @@ pub struct RangeArgs {
 /// The commands, in the order in which someone meets them.
 #[derive(Debug, Subcommand)]
 pub enum Command {
+    Record(commands::record::Record),
     Import(commands::import::Import),
+    Serve(commands::serve::Serve),
     Streams(commands::streams::Streams),
     Timeline(commands::timeline::Timeline),
     Packets(commands::packets::Packets),

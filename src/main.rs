@@ -12,10 +12,13 @@ mod control;
 mod doctor;
 mod failure;
 mod finding;
+mod interrupt;
 mod listing;
 mod naming;
 mod options;
 mod packet_filter;
+mod recorder;
+mod rtsp;
 mod size;
 mod status;
 mod stores;
@@ -53,6 +56,8 @@ fn main() -> ExitCode {
 fn run(cli: Cli, console: &Console) -> Outcome {
     let config = || Config::load(cli.global.config.as_deref());
     match cli.command {
+        Command::Record(command) => command.run(&config()?, console),
+        Command::Serve(command) => command.run(&config()?, console),
         Command::Import(command) => command.run(&config()?, console),
         Command::Verify(command) => command.run(&config()?, console),
         Command::Streams(command) => command.run(&config()?, console),

@@ -35,6 +35,9 @@ pub struct RecordOptions {
     /// Record only packets that match (pcap-filter syntax); without it, everything
     #[arg(short, long, value_name = "FILTER")]
     pub filter: Option<String>,
+    /// Take the filter to the letter: without later fragments, and without frames that carry a VLAN tag
+    #[arg(long)]
+    pub filter_exact: bool,
     /// Listen here for RTSP clients, or `off` [default: 127.0.0.1:8554]
     #[arg(long, value_name = "ADDR")]
     pub rtsp: Option<String>,
@@ -50,10 +53,10 @@ pub struct RecordOptions {
     /// Size of one shard (a pcap file of the store) [default: 256MiB]
     #[arg(long, value_name = "SIZE", help_heading = "Capture")]
     pub shard_size: Option<ByteSize>,
-    /// Size of the kernel's capture ring, for each interface [default: 64MiB]
+    /// Size of the kernel's capture ring, for each interface [default: 128MiB]
     #[arg(long, value_name = "SIZE", help_heading = "Capture")]
     pub buffer: Option<ByteSize>,
-    /// Keep at most this many bytes of a packet [default: 262144]
+    /// Keep at most this many bytes of a packet [default: 65535]
     #[arg(long, value_name = "BYTES", help_heading = "Capture")]
     pub snaplen: Option<u32>,
     /// Do not put the interface into promiscuous mode
@@ -81,6 +84,7 @@ impl RecordOptions {
         Self {
             interface: if self.interface.is_empty() { file.interface.clone() } else { self.interface },
             filter: self.filter.or_else(|| file.filter.clone()),
+            filter_exact: self.filter_exact || file.filter_exact,
             rtsp: self.rtsp.or_else(|| file.rtsp.clone()),
             keep_bytes: self.keep_bytes.or(file.keep_bytes),
             keep_days: self.keep_days.or(file.keep_days),

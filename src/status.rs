@@ -64,10 +64,12 @@ pub struct InterfaceStatus {
     pub dropped_by_nic: u64,
     /// Lost because our own buffers were full: the disk was too slow.
     pub dropped_by_us: u64,
-    /// Pieces of a mebibyte that wait to be written.
-    pub queued: u64,
-    /// How many of them can wait.
-    pub queue_size: u64,
+    /// Bytes that wait to be written.
+    pub queued_bytes: u64,
+    /// How many can wait.
+    pub queue_bytes: u64,
+    /// What keeps packets from being recorded, in words.
+    pub trouble: Option<String>,
 }
 
 /// One failure or return.
@@ -127,7 +129,7 @@ impl RecorderStatus {
             .map(|i| {
                 let state = if i.up { "" } else { " DOWN" };
                 format!(
-                    "{}{state} {:.0} packets/s {} total {} dropped kernel {} nic {} ours {} queue {}/{}",
+                    "{}{state} {:.0} packets/s {} total {} dropped kernel {} nic {} ours {} queue {}/{} MiB",
                     i.name,
                     i.packets_per_second,
                     bit_rate(i.bytes_per_second),
@@ -135,8 +137,8 @@ impl RecorderStatus {
                     i.dropped_by_kernel,
                     i.dropped_by_nic,
                     i.dropped_by_us,
-                    i.queued,
-                    i.queue_size
+                    mebibytes(i.queued_bytes),
+                    mebibytes(i.queue_bytes)
                 )
             })
             .collect();
@@ -169,7 +171,7 @@ impl InterfaceStatus {
             );
         }
         format!(
-            "  {:<10} {:>9} packets/s {:>12}   {} packets   dropped: kernel {}, NIC {}, ours {}   queue {}/{}",
+            "  {:<10} {:>9} packets/s {:>12}   {} packets   dropped: kernel {}, NIC {}, ours {}   queue {}/{} MiB",
             self.name,
             count(self.packets_per_second as u64),
             bit_rate(self.bytes_per_second),
@@ -177,10 +179,14 @@ impl InterfaceStatus {
             count(self.dropped_by_kernel),
             count(self.dropped_by_nic),
             count(self.dropped_by_us),
-            self.queued,
-            self.queue_size,
+            mebibytes(self.queued_bytes),
+            mebibytes(self.queue_bytes),
         )
     }
+}
+
+fn mebibytes(bytes: u64) -> u64 {
+    bytes.div_ceil(1 << 20)
 }
 
 #[cfg(test)]

@@ -6,6 +6,8 @@ pub mod import;
 pub mod man;
 pub mod name;
 pub mod packets;
+pub mod record;
+pub mod serve;
 pub mod status;
 pub mod streams;
 pub mod timeline;

@@ -1,0 +1,177 @@
+//! `tapdeck record`: capture, index and serve until told to stop.
+
+use crate::cli::StoreArg;
+use crate::config::Config;
+use crate::console::Console;
+use crate::failure::{Failure, Outcome};
+use crate::interrupt::Interrupt;
+use crate::options::RecordOptions;
+use crate::recorder::{self, Control, Plan, Recorder, Summary};
+use crate::rtsp::{self, Rtsp};
+use crate::size::{ByteSize, count};
+use crate::status::RecorderStatus;
+use crate::writing::WrittenStore;
+use capture::{LiveConfig, LiveError, Retention, WriterOptions};
+use clap::Args;
+use indicatif::ProgressBar;
+use std::time::{Duration, Instant};
+
+const ROUND: Duration = Duration::from_secs(1);
+/// Without a terminal one line in so long.
+const PLAIN_EVERY: Duration = Duration::from_secs(5);
+const MIN_FREE: u64 = 1 << 30;
+
+/// Record interfaces, index and serve them, until SIGINT or SIGTERM
+#[derive(Args, Debug)]
+#[command(after_help = "\
+Examples:
+  tapdeck record -i eth1 --store /var/lib/tapdeck --keep-bytes 2TiB
+  tapdeck record -i eth1 -i eth2 --store DIR -f 'net 10.20.0.0/16'    both halves of a two-port tap
+  tapdeck record --config /etc/tapdeck/tapdeck.toml
+
+Watch live: vlc rtsp://127.0.0.1:8554/NAME (`tapdeck streams` has the names). All other commands work on the store meanwhile.
+It needs CAP_NET_RAW and nothing else: sudo setcap cap_net_raw+ep \"$(command -v tapdeck)\". On SIGINT or SIGTERM it finishes the
+index, seals the shards and reports; a second signal ends it at once, and the next start recovers.")]
+pub struct Record {
+    /// What and how.
+    #[command(flatten)]
+    pub options: RecordOptions,
+    /// Where.
+    #[command(flatten)]
+    pub store: StoreArg,
+}
+
+impl Record {
+    /// Records until told to stop, or until a tap can't go on.
+    pub fn run(self, config: &Config, console: &Console) -> Outcome {
+        let options = self.options.or(&config.record);
+        let plan = plan(&options)?;
+        let address = rtsp::address(options.rtsp.as_deref())?;
+        let interrupt = Interrupt::install()?;
+        let written = WrittenStore::create(&self.store.path(config)?, console)?;
+        let store = written.store.clone();
+        capture::keep_only_net_raw()
+            .map_err(|error| Failure::failed(format_args!("cannot give up privileges: {error}")))?;
+        recorder::check_writable(store.dir())?;
+        let mut recorder = Recorder::start(written, plan)?;
+        let control = Control::start(recorder.orders())?;
+        let mut display = Display::new(console);
+        while !interrupt.wait(ROUND) && recorder.is_running() {
+            let status = recorder.round(console);
+            display.show(&status, console);
+            control.publish(&status);
+        }
+        display.end();
+        let was_running = recorder.is_running();
+        drop(control);
+        console.say("finishing");
+        let summary = recorder.stop(console)?;
+        report(&summary, console);
+        match was_running {
+            true => Ok(()),
+            false => {
+                Err(Failure::failed("a tap ended by itself").next("see above; what it recorded is kept"))
+            }
+        }
+    }
+}
+
+/// Everything that can be wrong with the options is told before anything is made.
+fn plan(options: &RecordOptions) -> Result<Plan, Failure> {
+    if options.interface.is_empty() {
+        return Err(Failure::usage("no interface was named")
+            .next(format_args!("add -i IF (there are: {})", capture::interfaces().join(", "))));
+    }
+    let existing = capture::interfaces();
+    if let Some(name) = options.interface.iter().find(|name| !existing.contains(name)) {
+        return Err(LiveError::NoInterface { name: name.clone(), existing }.into());
+    }
+    let max_age = match options.keep_days {
+        None => None,
+        Some(days) if days > 0.0 && days < 1e6 => Some(Duration::from_secs_f64(days * 86_400.0)),
+        Some(days) => {
+            return Err(Failure::usage(format_args!("--keep-days {days} keeps nothing"))
+                .next("give a number of days above 0"));
+        }
+    };
+    let taps = options.interface.iter().map(|name| tap(name, options)).collect::<Result<_, _>>()?;
+    let retention = Retention {
+        max_bytes: options.keep_bytes.map(|size| size.0),
+        max_age,
+        min_free: Some(options.min_free.map_or(MIN_FREE, |size| size.0)),
+        imported: false,
+    };
+    Ok(Plan { taps, retention })
+}
+
+fn tap(name: &str, options: &RecordOptions) -> Result<LiveConfig, Failure> {
+    let defaults = LiveConfig::new(name);
+    let ring_bytes = match options.buffer {
+        None => defaults.ring_bytes,
+        Some(size) => u32::try_from(size.0)
+            .ok()
+            .filter(|bytes| (1 << 20..=i32::MAX as u32).contains(bytes))
+            .ok_or_else(|| {
+                Failure::usage(format_args!("--buffer {size} can't be had")).next("give from 1MiB to 2047MiB")
+            })?,
+    };
+    let snaplen = options.snaplen.unwrap_or(defaults.snaplen);
+    if !(64..=262_144).contains(&snaplen) {
+        return Err(Failure::usage(format_args!("--snaplen {snaplen} can't be had"))
+            .next("give from 64 to 262144 bytes"));
+    }
+    Ok(LiveConfig {
+        filter: options.filter.clone(),
+        filter_exact: options.filter_exact,
+        snaplen,
+        ring_bytes,
+        promiscuous: !options.no_promisc,
+        writer: WriterOptions {
+            shard_size: options.shard_size.map_or(defaults.writer.shard_size, |size| size.0),
+            ..defaults.writer
+        },
+        ..defaults
+    })
+}
+
+/// The live block on a terminal, a line now and then elsewhere.
+struct Display {
+    block: Option<ProgressBar>,
+    last_line: Option<Instant>,
+}
+
+impl Display {
+    fn new(console: &Console) -> Self {
+        Self { block: console.is_terminal().then(|| console.block()), last_line: None }
+    }
+
+    fn show(&mut self, status: &RecorderStatus, console: &Console) {
+        match &self.block {
+            Some(block) => block.set_message(status.block()),
+            None if self.last_line.is_none_or(|last| last.elapsed() >= PLAIN_EVERY) => {
+                self.last_line = Some(Instant::now());
+                console.say(status.plain());
+            }
+            None => {}
+        }
+    }
+
+    fn end(&self) {
+        if let Some(block) = &self.block {
+            block.finish();
+        }
+    }
+}
+
+fn report(summary: &Summary, console: &Console) {
+    for (interface, stats) in &summary.taps {
+        console.say(format!(
+            "{interface}: {} packets, {}; dropped: kernel {}, NIC {}, ours {}",
+            count(stats.packets),
+            ByteSize(stats.bytes),
+            count(stats.dropped_kernel),
+            count(stats.dropped_nic),
+            count(stats.dropped_ours)
+        ));
+    }
+}

@@ -1,0 +1,84 @@
+//! What goes on beside the capture: retention, and hashing what is sealed.
+
+use crate::failure::Failure;
+use crate::writing::WrittenStore;
+use capture::{Retention, Store, StoreError};
+use std::fs::File;
+use std::io;
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+/// Slept after each MiB that is hashed: at most about 400 MiB/s, which leaves the disk to the capture.
+const HASH_PAUSE: Duration = Duration::from_millis(2);
+/// How often it is looked for shards that were sealed meanwhile.
+const HASH_IDLE: Duration = Duration::from_millis(500);
+
+/// Deletes the shards that have to go; gives how many went.
+pub fn retain(written: &WrittenStore, retention: &Retention) -> Result<usize, StoreError> {
+    let shards = written.store.shards();
+    // What is being written can't be deleted, but its room is taken.
+    let reserved = shards.iter().filter(|shard| !shard.sealed).map(|shard| shard.bytes).sum();
+    let going = retention.plan(&shards, reserved, written.store.free_bytes()?, crate::times::now());
+    for shard in &going {
+        written.store.delete_shard(&written.lock, *shard)?;
+    }
+    Ok(going.len())
+}
+
+/// The thread that hashes sealed shards into the journal.
+pub struct Hashing {
+    stop: Arc<AtomicBool>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Hashing {
+    /// Starts it.
+    pub fn start(store: &Store) -> Result<Self, Failure> {
+        let (stop, store) = (Arc::new(AtomicBool::new(false)), store.clone());
+        let stopped = stop.clone();
+        let work = move || {
+            while !stopped.load(Ordering::Acquire) {
+                match store.hash_next_shard(HASH_PAUSE) {
+                    Ok(true) => {}
+                    Ok(false) => std::thread::park_timeout(HASH_IDLE),
+                    Err(error) => {
+                        tracing::warn!("hashing: {error}");
+                        std::thread::park_timeout(HASH_IDLE * 10);
+                    }
+                }
+            }
+        };
+        let thread = std::thread::Builder::new().name("hashing".into()).spawn(work);
+        let thread =
+            thread.map_err(|error| Failure::failed(format_args!("cannot start a thread: {error}")))?;
+        Ok(Self { stop, thread: Some(thread) })
+    }
+
+    /// Ends it after the shard that it is at.
+    pub fn stop(&mut self) {
+        self.stop.store(true, Ordering::Release);
+        if let Some(thread) = self.thread.take() {
+            thread.thread().unpark();
+            let _ = thread.join();
+        }
+    }
+}
+
+impl Drop for Hashing {
+    fn drop(&mut self) {
+        self.stop();
+    }
+}
+
+/// Whether shards can be made in the store with the privileges that are left.
+pub fn check_writable(dir: &Path) -> Result<(), Failure> {
+    let probe = dir.join(format!(".writable-{}", std::process::id()));
+    let tried = File::create(&probe).and_then(|_| std::fs::remove_file(&probe));
+    tried.map_err(|error: io::Error| {
+        Failure::failed(format_args!("cannot write into {}: {error}", dir.display()))
+            .next("run this as the user that owns the store, or chown it; being root does not help: recording keeps CAP_NET_RAW alone")
+    })
+}

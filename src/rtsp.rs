@@ -1,0 +1,115 @@
+//! The RTSP server in threads of its own, for `serve` and `record`.
+
+use crate::console::Console;
+use crate::failure::Failure;
+use reconstruct::footage::Footage;
+use replay::{BindError, Config, DEFAULT_ADDRESS, RtspServer, ServerHandle, ServerStats};
+use std::net::{SocketAddr, ToSocketAddrs};
+use std::thread::JoinHandle;
+use tokio::runtime::Builder;
+use tokio::sync::oneshot;
+
+impl From<BindError> for Failure {
+    /// The sentences of the server name the remedy themselves.
+    fn from(error: BindError) -> Self {
+        Self::failed(error)
+    }
+}
+
+/// Where to listen: `HOST:PORT`, or nothing when the text is `off`.
+pub fn address(text: Option<&str>) -> Result<Option<SocketAddr>, Failure> {
+    let text = match text {
+        None => return Ok(Some(DEFAULT_ADDRESS)),
+        Some("off") => return Ok(None),
+        Some(text) => text,
+    };
+    let resolved = text.to_socket_addrs().ok().and_then(|mut addresses| addresses.next());
+    resolved.map(Some).ok_or_else(|| {
+        Failure::usage(format_args!("`{text}` is no address to listen on"))
+            .next("give an address of this machine and a port, such as 127.0.0.1:8554 or [::]:8554")
+    })
+}
+
+/// A server that runs.
+pub struct Rtsp {
+    address: SocketAddr,
+    handle: ServerHandle,
+    shutdown: Option<oneshot::Sender<()>>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Rtsp {
+    /// Listens, and says who can watch when that is not this machine alone.
+    pub fn bind(address: SocketAddr, footage: Footage, console: &Console) -> Result<RtspServer, Failure> {
+        let server = RtspServer::bind(address, footage, Config::default())?;
+        if let Some(notice) = server.notice() {
+            console.say(format!("note: {notice}"));
+        }
+        Ok(server)
+    }
+
+    /// Serves from threads of its own until [`stop`](Self::stop).
+    pub fn start(server: RtspServer) -> Result<Self, Failure> {
+        let (address, handle) = (server.local_addr(), server.handle());
+        let (shutdown, asked) = oneshot::channel();
+        let cannot = |error| Failure::failed(format_args!("cannot start the RTSP server: {error}"));
+        let runtime = Builder::new_multi_thread()
+            .worker_threads(std::thread::available_parallelism().map_or(1, |n| n.get().min(4)))
+            .thread_name("rtsp")
+            .enable_all()
+            .build()
+            .map_err(cannot)?;
+        let serve = move || {
+            let ended = runtime.block_on(server.run(async {
+                // A dropped sender means the same as a message.
+                let _ = asked.await;
+            }));
+            if let Err(error) = ended {
+                tracing::error!("the RTSP server ended: {error}");
+            }
+        };
+        let thread = std::thread::Builder::new().name("rtsp-main".into()).spawn(serve).map_err(cannot)?;
+        Ok(Self { address, handle, shutdown: Some(shutdown), thread: Some(thread) })
+    }
+
+    /// Where it listens.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Its counters.
+    pub fn stats(&self) -> ServerStats {
+        self.handle.stats()
+    }
+
+    /// Says BYE to all clients and ends.
+    pub fn stop(&mut self) {
+        if let Some(shutdown) = self.shutdown.take() {
+            let _ = shutdown.send(());
+        }
+        if let Some(thread) = self.thread.take() {
+            let _ = thread.join();
+        }
+    }
+}
+
+impl Drop for Rtsp {
+    fn drop(&mut self) {
+        self.stop();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn addresses_read_as_given() {
+        assert_eq!(address(None).unwrap(), Some(DEFAULT_ADDRESS));
+        assert_eq!(address(Some("off")).unwrap(), None);
+        assert_eq!(address(Some("[::1]:0")).unwrap().unwrap().to_string(), "[::1]:0");
+        for wrong in ["8554", "", "127.0.0.1", "127.0.0.1:99999", "a b:1"] {
+            assert_eq!(address(Some(wrong)).unwrap_err().status(), 2, "{wrong}");
+        }
+    }
+}
