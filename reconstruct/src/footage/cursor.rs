@@ -277,7 +277,11 @@ impl Cursor {
     fn shards_after(&self, shard: ShardId) -> Vec<ShardId> {
         let shards = self.footage.store.shards();
         let source = shards.iter().find(|s| s.id == shard).map(|s| s.source);
-        shards.iter().filter(|s| s.id > shard && source.is_none_or(|of| s.source == of)).map(|s| s.id).collect()
+        shards
+            .iter()
+            .filter(|s| s.id > shard && source.is_none_or(|of| s.source == of))
+            .map(|s| s.id)
+            .collect()
     }
 
     /// Whether the segment has grown since it seemed to be at its end.

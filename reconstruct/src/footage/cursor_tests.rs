@@ -1,0 +1,327 @@
+use super::super::synthetic::{Planned, Synthetic, fold, time, video};
+use super::super::{FootageError, PacketFilter, Selector};
+use super::*;
+use crate::index::{Index, SegmentId};
+use crate::model::NextIds;
+use capture::Store;
+
+const STREAM: StreamId = StreamId(1);
+
+fn cursor(s: &Synthetic, from_ms: i64, start: Start) -> Cursor {
+    s.footage.cursor(STREAM, time(from_ms), CaptureTime::MAX, start).unwrap()
+}
+
+fn rest(cursor: &mut Cursor) -> Vec<MediaPacket> {
+    std::iter::from_fn(|| cursor.next().unwrap()).collect()
+}
+
+fn seqs(packets: &[MediaPacket]) -> Vec<u64> {
+    packets.iter().map(|p| p.seq).collect()
+}
+
+/// Interleaves by time.
+fn merged(plans: &[Vec<Planned>]) -> Vec<Planned> {
+    let mut all = plans.concat();
+    all.sort_by_key(|p| p.ms);
+    all
+}
+
+/// Two streams over more than three shards of 2 MiB.
+fn two_streams() -> Synthetic {
+    Synthetic::new(&merged(&[video(1, 1, 1_000_000, 0..3000), video(2, 2, 1_000_007, 0..3000)]))
+}
+
+#[test]
+fn a_stream_comes_whole_and_in_order_over_several_shards() {
+    let s = two_streams();
+    assert!(s.shards().len() >= 3);
+    let packets = rest(&mut cursor(&s, 0, Start::Exact));
+    assert_eq!(seqs(&packets), (0..3000).collect::<Vec<_>>());
+    for p in &packets {
+        let mut body = [0; 8];
+        assert!(p.copy_to(12, &mut body));
+        assert_eq!(u64::from_be_bytes(body), p.seq, "the very bytes that were captured");
+        assert_eq!((p.ssrc, p.payload_type, p.len), (1001, 96, 1300));
+        assert_eq!(p.time, time(1_000_000 + (p.seq / 5 * 40 + p.seq % 5) as i64), "the exact time");
+        assert_eq!(p.clean, p.seq % 50 == 0);
+    }
+}
+
+#[test]
+fn a_seek_goes_to_the_clean_point_at_or_before() {
+    let s = two_streams();
+    for (ms, seq) in [(1_000_000, 0), (1_000_399, 0), (1_000_400, 50), (1_010_000, 1250), (1_023_960, 2950)] {
+        let first = cursor(&s, ms, Start::CleanPointBefore).next().unwrap().unwrap();
+        assert_eq!((first.seq, first.clean), (seq, true), "at {ms}");
+    }
+    let exact = cursor(&s, 1_010_001, Start::Exact).next().unwrap().unwrap();
+    assert_eq!(exact.seq, 1251);
+    assert!(cursor(&s, 1_024_100, Start::CleanPointBefore).next().unwrap().is_none());
+}
+
+#[test]
+fn it_ends_where_it_is_to_end() {
+    let s = two_streams();
+    let (from, to) = (time(1_000_400), time(1_000_440));
+    let mut c = s.footage.cursor(STREAM, from, to, Start::CleanPointBefore).unwrap();
+    assert_eq!(seqs(&rest(&mut c)), (50..56).collect::<Vec<_>>());
+    assert!(c.next().unwrap().is_none());
+}
+
+#[test]
+fn disorder_and_repetition_are_put_right() {
+    let mut plan = video(1, 1, 0, 0..2500);
+    for at in (3..2400).step_by(97) {
+        plan.swap(at, at + 7);
+    }
+    for at in (10..2400).step_by(31).rev() {
+        let again = Planned { flags: MediaFlags::DUPLICATE | plan[at].flags, ..plan[at] };
+        plan.insert(at + 3, again);
+    }
+    let s = Synthetic::new(&plan);
+    assert_eq!(seqs(&rest(&mut cursor(&s, 0, Start::Exact))), (0..2500).collect::<Vec<_>>());
+}
+
+#[test]
+fn a_hole_stays_a_hole() {
+    let mut plan = video(1, 1, 0, 0..500);
+    plan.drain(100..120);
+    let s = Synthetic::new(&plan);
+    let expected: Vec<u64> = (0..100).chain(120..500).collect();
+    assert_eq!(seqs(&rest(&mut cursor(&s, 0, Start::Exact))), expected);
+}
+
+#[test]
+fn of_parallel_sessions_the_most_complete_is_played_alone() {
+    let mut lossy = video(1, 1, 0, 0..2000);
+    lossy.retain(|p| p.seq % 40 != 7);
+    let whole = video(1, 2, 13, 5000..7000).into_iter().map(|p| Planned { ms: p.ms - 40_000, ..p }).collect();
+    let s = Synthetic::new(&merged(&[lossy, whole]));
+    let packets = rest(&mut cursor(&s, 5_000, Start::CleanPointBefore));
+    assert!(packets.iter().all(|p| p.segment == SegmentId(2)));
+    assert_eq!(packets[0].seq, 5600);
+    assert_eq!(packets.last().unwrap().seq, 6999);
+}
+
+#[test]
+fn a_parallel_session_goes_on_where_the_played_one_ends() {
+    let short = video(1, 1, 0, 0..1000);
+    let mut long = video(1, 2, 20, 0..2000);
+    long.retain(|p| p.seq % 10 != 3);
+    let s = Synthetic::new(&merged(&[short, long]));
+    let packets = rest(&mut cursor(&s, 0, Start::CleanPointBefore));
+    let change = packets.iter().position(|p| p.segment == SegmentId(2)).unwrap();
+    assert_eq!(change, 1000, "the first session is played to its end");
+    assert!(packets[change].clean);
+    assert!(packets[change].time > packets[change - 1].time);
+    assert!(packets[change..].iter().all(|p| p.segment == SegmentId(2)));
+    assert_eq!(packets.last().unwrap().seq, 1999);
+}
+
+#[test]
+fn it_goes_on_after_a_reconnection_and_seeks_inside_the_gap_go_forward() {
+    // A minute and more without anything, another session with other numbers that begins in the middle of a group.
+    let second = video(1, 2, 100_000, 7_020..8000).into_iter().map(|p| Planned { ms: p.ms - 56_000, ..p });
+    let s = Synthetic::new(&merged(&[video(1, 1, 0, 0..500), second.collect()]));
+    let packets = rest(&mut cursor(&s, 0, Start::CleanPointBefore));
+    let expected: Vec<(u32, u64)> = (0..500).map(|q| (1, q)).chain((7_020..8000).map(|q| (2, q))).collect();
+    assert_eq!(packets.iter().map(|p| (p.segment.0, p.seq)).collect::<Vec<_>>(), expected);
+    let in_gap = cursor(&s, 50_000, Start::CleanPointBefore).next().unwrap().unwrap();
+    assert_eq!((in_gap.segment, in_gap.seq, in_gap.clean), (SegmentId(2), 7_050, true));
+    let exact = cursor(&s, 50_000, Start::Exact).next().unwrap().unwrap();
+    assert_eq!(exact.seq, 7_020);
+}
+
+#[test]
+fn without_clean_points_it_starts_anywhere() {
+    let mut plan = video(1, 1, 0, 0..500);
+    plan.iter_mut().for_each(|p| p.flags = MediaFlags::NONE);
+    let s = Synthetic::new(&plan);
+    let first = cursor(&s, 1000, Start::CleanPointBefore).next().unwrap().unwrap();
+    assert_eq!(first.seq, 125);
+}
+
+#[test]
+fn retention_under_the_reader_makes_it_go_on_in_the_next_shard() {
+    let s = two_streams();
+    let mut c = cursor(&s, 0, Start::Exact);
+    for _ in 0..100 {
+        c.next().unwrap().unwrap();
+    }
+    let shards = s.shards();
+    s.delete(shards[0]);
+    s.delete(shards[1]);
+    let packets = rest(&mut c);
+    assert!(seqs(&packets).is_sorted());
+    assert_eq!(packets.last().unwrap().seq, 2999);
+    assert!(packets.len() < 2900);
+    // A new reader starts with what is left.
+    let mut fresh = cursor(&s, 0, Start::CleanPointBefore);
+    let first = fresh.next().unwrap().unwrap();
+    assert!(first.clean && first.seq > 1000);
+    let info = s.footage.stream(STREAM).unwrap().unwrap();
+    assert!(info.packets < 2000 && info.first.unwrap() > time(1_005_000));
+}
+
+#[test]
+fn damage_loses_what_it_hits_and_nothing_else() {
+    let s = Synthetic::new(&video(1, 1, 0, 0..1000));
+    let path = std::fs::read_dir(s.dir.path().join("store/shards")).unwrap().next().unwrap().unwrap().path();
+    use std::os::unix::fs::FileExt;
+    let file = std::fs::OpenOptions::new().write(true).open(path).unwrap();
+    file.write_all_at(&vec![0; 50_000], 200_000).unwrap();
+    let mut c = cursor(&s, 0, Start::Exact);
+    let packets = rest(&mut c);
+    assert!((900..999).contains(&packets.len()), "{}", packets.len());
+    assert_eq!(packets.len() as u64 + c.stats().damaged, 1000);
+}
+
+#[test]
+fn a_seek_reads_as_many_rows_in_a_large_store_as_in_a_small_one() {
+    let reads = |packets: u64| {
+        let plan: Vec<_> =
+            video(1, 1, 0, 0..packets).into_iter().map(|p| Planned { len: 200, ..p }).collect();
+        let s = Synthetic::new(&plan);
+        let shards = s.shards().len();
+        let most = (1..20)
+            .map(|i| {
+                let before = s.footage.index().row_reads();
+                let at = packets as i64 * 8 * i / 20;
+                let first = cursor(&s, at, Start::CleanPointBefore).next().unwrap().unwrap();
+                assert!(first.clean);
+                s.footage.index().row_reads() - before
+            })
+            .max()
+            .unwrap();
+        println!("{shards} shards: at most {most} rows a seek");
+        (shards, most)
+    };
+    let (small, large) = (reads(20_000), reads(160_000));
+    assert!(large.0 >= 6 * small.0);
+    assert!(large.1 <= small.1 + 4, "{small:?} {large:?}");
+}
+
+#[test]
+fn it_goes_on_when_the_recording_does() {
+    let s = Synthetic::new(&video(1, 1, 0, 0..1000));
+    let other = Index::open(&s.dir.path().join("growing")).unwrap();
+    let footage = Footage::with(s.footage.store().clone(), other.clone(), None);
+    // The index is written as a recorder would: open blocks again and again.
+    fold(s.footage.store(), &other, ShardId(0), 70);
+    let mut c = footage.cursor(STREAM, time(0), CaptureTime::MAX, Start::Exact).unwrap();
+    assert_eq!(rest(&mut c).len(), 1000);
+    assert!(c.next().unwrap().is_none());
+}
+
+fn dump(index: &Index) -> String {
+    let mut text = Vec::new();
+    index.dump(&mut text).unwrap();
+    String::from_utf8(text).unwrap()
+}
+
+#[test]
+fn the_same_footage_gives_the_same_dump_however_it_was_committed() {
+    let s = two_streams();
+    let reference = dump(s.footage.index());
+    for (n, each) in [1usize, 100, 1777].into_iter().enumerate() {
+        let index = Index::open(&s.dir.path().join(format!("again{n}"))).unwrap();
+        fold(s.footage.store(), &index, ShardId(0), each * 50);
+        assert!(dump(&index) == reference, "commits of {each} packets");
+    }
+    assert!(reference.lines().count() > 12_000);
+    let other = Synthetic::new(&video(1, 1, 0, 0..10));
+    assert_ne!(dump(other.footage.index()), reference);
+}
+
+#[test]
+fn cut_back_and_folded_again_it_is_the_same() {
+    let s = two_streams();
+    let index = s.footage.index();
+    let reference = dump(index);
+    let from = s.shards()[1];
+    index.drop_from(from, &NextIds { flow: crate::index::FlowId(3), ..ids() }).unwrap();
+    let cut = dump(index);
+    assert!(cut.len() < reference.len() / 2);
+    assert!(!cut.contains(&format!("shard: {from:?}")));
+    fold(s.footage.store(), index, from, usize::MAX);
+    assert!(dump(index) == reference);
+    // With ids from the cut on given again, their rows go as well.
+    index.drop_from(from, &NextIds { segment: SegmentId(2), ..ids() }).unwrap();
+    assert!(index.segment(SegmentId(1)).unwrap().is_some());
+    assert!(index.segment(SegmentId(2)).unwrap().is_none());
+}
+
+fn ids() -> NextIds {
+    NextIds {
+        flow: crate::index::FlowId(9),
+        stream: StreamId(9),
+        segment: SegmentId(9),
+        session: crate::index::SessionId(9),
+    }
+}
+
+#[test]
+fn retention_of_all_shards_leaves_no_rows_of_packets() {
+    let s = two_streams();
+    for shard in s.shards() {
+        s.delete(shard);
+    }
+    let index = s.footage.index();
+    assert!(index.flows().unwrap().is_empty() && index.segments().unwrap().is_empty());
+    assert!(s.footage.streams().unwrap().is_empty());
+    assert!(dump(index).lines().all(|line| line.starts_with("StreamRow")));
+}
+
+#[test]
+fn streams_are_found_by_what_is_known_of_them() -> Result<(), FootageError> {
+    let s = two_streams();
+    let found = |selector: &Selector| -> Result<Vec<u32>, FootageError> {
+        Ok(s.footage.select(selector)?.iter().map(|s| s.id.0).collect())
+    };
+    assert_eq!(found(&Selector::default())?, [1, 2]);
+    assert_eq!(found(&Selector::named("cam1/video"))?, [1]);
+    assert_eq!(found(&Selector::named("cam2"))?, [2]);
+    assert_eq!(found(&Selector::named("198.18.0.2"))?, [2]);
+    assert_eq!(found(&Selector::named("2"))?, [2]);
+    assert_eq!(found(&Selector::named("nobody"))?, [0; 0]);
+    let source = Some("198.18.0.1".parse().unwrap());
+    assert_eq!(found(&Selector { source, ..Selector::default() })?, [1]);
+    let codec = Some(crate::codec::Codec::H265);
+    assert_eq!(found(&Selector { codec, ..Selector::default() })?, [2]);
+    let info = s.footage.stream(STREAM)?.unwrap();
+    assert_eq!((info.packets, info.bytes, info.access_units, info.clean_points), (3000, 3_900_000, 600, 60));
+    assert_eq!((info.first, info.ssrcs), (Some(time(1_000_000)), vec![1001]));
+    let segments = s.footage.segments(STREAM, CaptureTime::MIN, CaptureTime::MAX)?;
+    assert_eq!(segments.len(), 1);
+    assert_eq!((segments[0].first_seq, segments[0].last_seq, segments[0].packets), (0, 2999, 3000));
+    Ok(())
+}
+
+#[test]
+fn first_level_records_are_found_by_stream_time_and_address() {
+    let s = two_streams();
+    let count = |filter: PacketFilter| s.footage.packets(&filter).unwrap().map(Result::unwrap).count();
+    assert_eq!(count(PacketFilter::default()), 6000);
+    assert_eq!(count(PacketFilter { stream: Some(STREAM), ..PacketFilter::default() }), 3000);
+    let address = Some("198.18.0.2".parse().unwrap());
+    assert_eq!(count(PacketFilter { address, ..PacketFilter::default() }), 3000);
+    assert_eq!(count(PacketFilter { address, port: Some(5001), ..PacketFilter::default() }), 0);
+    let (from, to) = (Some(time(1_000_400)), Some(time(1_000_404)));
+    assert_eq!(count(PacketFilter { stream: Some(STREAM), from, to, ..PacketFilter::default() }), 5);
+    let all: Vec<_> = s.footage.packets(&PacketFilter::default()).unwrap().map(Result::unwrap).collect();
+    assert!(all.is_sorted_by_key(|p| (p.shard, p.packet.offset)), "in the order of the shard");
+    let one = &all[700];
+    let record = s.footage.store().shard(one.shard).unwrap().record(one.packet.offset).unwrap();
+    assert_eq!(record.data.len(), one.packet.captured_len as usize);
+    assert_eq!(record.time.millis(), one.packet.time.millis());
+}
+
+/// A reader in another process: its own view of the store, the index as a secondary.
+#[test]
+fn a_reader_beside_the_recorder_sees_what_is_committed() {
+    let s = two_streams();
+    let outside = Footage::open(&Store::open(s.footage.store().dir()).unwrap()).unwrap();
+    let mut c = outside.cursor(STREAM, time(0), CaptureTime::MAX, Start::Exact).unwrap();
+    assert_eq!(rest(&mut c).len(), 3000);
+    assert_eq!(outside.streams().unwrap(), s.footage.streams().unwrap());
+}

@@ -12,6 +12,8 @@ mod pieces;
 mod reorder;
 mod seek;
 mod streams;
+#[cfg(test)]
+mod synthetic;
 mod types;
 
 pub use cursor::{Cursor, CursorStats};
@@ -19,7 +21,8 @@ pub use live::{LiveHub, LiveItem, LiveRequest, LiveSubscription, SUBSCRIPTIONS_M
 pub use packets::PacketScan;
 pub use reorder::{ReorderLimits, Reorderer};
 pub use types::{
-    FootageError, FoundPacket, Gap, MediaPacket, PacketFilter, RtcpMapping, SegmentInfo, Selector, Start, StreamInfo,
+    FootageError, FoundPacket, Gap, MediaPacket, PacketFilter, RtcpMapping, SegmentInfo, Selector, Start,
+    StreamInfo,
 };
 
 use crate::index::{Index, SegmentId, StreamId};
@@ -92,7 +95,12 @@ impl Footage {
     }
 
     /// The holes in a stream between two times, by time.
-    pub fn gaps(&self, stream: StreamId, from: CaptureTime, to: CaptureTime) -> Result<Vec<Gap>, FootageError> {
+    pub fn gaps(
+        &self,
+        stream: StreamId,
+        from: CaptureTime,
+        to: CaptureTime,
+    ) -> Result<Vec<Gap>, FootageError> {
         let mut gaps = self.index.gaps(stream)?;
         gaps.retain(|g| g.to >= from && g.from <= to);
         gaps.sort_by_key(|g| (g.from, g.segment, g.first_seq));
@@ -100,7 +108,11 @@ impl Footage {
     }
 
     /// The camera's clock as its last sender report before `time` has it, or the first after.
-    pub fn ntp_mapping(&self, segment: SegmentId, time: CaptureTime) -> Result<Option<RtcpMapping>, FootageError> {
+    pub fn ntp_mapping(
+        &self,
+        segment: SegmentId,
+        time: CaptureTime,
+    ) -> Result<Option<RtcpMapping>, FootageError> {
         let Some(row) = self.index.segment(segment)? else { return Ok(None) };
         let reports = self.index.reports(row.stream)?;
         let of_segment = || reports.iter().filter(|r| r.segment == segment);

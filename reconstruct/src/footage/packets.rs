@@ -111,7 +111,9 @@ impl PacketScan {
             }
             let Some(packet) = packet else { continue };
             let ms = packet.time.millis();
-            if self.filter.from.is_none_or(|t| ms >= t.millis()) && self.filter.to.is_none_or(|t| ms <= t.millis()) {
+            if self.filter.from.is_none_or(|t| ms >= t.millis())
+                && self.filter.to.is_none_or(|t| ms <= t.millis())
+            {
                 return Ok(Some(FoundPacket { shard: self.shard, flow, key: self.key(flow)?, packet }));
             }
         }
@@ -127,7 +129,8 @@ impl PacketScan {
             }
             let head = L1Reader::new(bytes).map_err(|source| IndexError::L1 { key, source })?;
             let (first, last) = head.span_ms();
-            if filter.from.is_some_and(|t| last < t.millis()) || filter.to.is_some_and(|t| first > t.millis()) {
+            if filter.from.is_some_and(|t| last < t.millis()) || filter.to.is_some_and(|t| first > t.millis())
+            {
                 return Ok(true);
             }
             if blocks.last().is_none_or(|b: &Blocks| b.flow != key.flow) {

@@ -63,10 +63,13 @@ impl Pieces {
     pub(super) fn prefetch(&mut self, footage: &Footage, entries: &[MediaEntry]) -> Result<(), FootageError> {
         let mut range: Option<(ShardId, u64, u64)> = None;
         for piece in entries.iter().flat_map(|e| &e.pieces) {
-            let (from, to) = (piece.record, piece.record + u64::from(piece.offset) + u64::from(piece.len) + 16);
+            let (from, to) =
+                (piece.record, piece.record + u64::from(piece.offset) + u64::from(piece.len) + 16);
             match &mut range {
                 Some((shard, begin, end))
-                    if *shard == piece.shard && from >= *begin && from <= end.saturating_add(PREFETCH_JOIN_BYTES) =>
+                    if *shard == piece.shard
+                        && from >= *begin
+                        && from <= end.saturating_add(PREFETCH_JOIN_BYTES) =>
                 {
                     *end = to.max(*end);
                 }

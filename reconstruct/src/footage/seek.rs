@@ -11,7 +11,7 @@ use std::collections::BTreeMap;
 
 /// Sessions side by side: with more of them at once (all of one camera's stream), the rest is not looked at.
 const CANDIDATES_MAX: usize = 256;
-const REACH_MS: i64 = BLOCK_NANOS_MAX / 1_000_000;
+const REACH_MS: i64 = BLOCK_NANOS_MAX / 1_000_000 + 1;
 /// How far a parallel session has to be ahead before it is worth leaving one that has nothing more: sessions of a
 /// running recording end at slightly different times, and go on.
 const AHEAD_NANOS: i64 = 2_000_000_000;
@@ -60,10 +60,14 @@ impl Around {
     }
 }
 
-fn around(footage: &Footage, stream: StreamId, time: CaptureTime) -> Result<BTreeMap<SegmentId, Around>, FootageError> {
+fn around(
+    footage: &Footage,
+    stream: StreamId,
+    time: CaptureTime,
+) -> Result<BTreeMap<SegmentId, Around>, FootageError> {
     let mut found: BTreeMap<SegmentId, Around> = BTreeMap::new();
     let ms = time.millis();
-    let window = (ms.saturating_sub(2 * REACH_MS), ms.saturating_add(REACH_MS));
+    let window = (ms.saturating_sub(REACH_MS), ms.saturating_add(REACH_MS));
     footage.index.directory(stream, window.0, window.1, |entry| {
         let segment = entry.block.segment;
         if !found.contains_key(&segment) && found.len() >= CANDIDATES_MAX {
@@ -134,7 +138,11 @@ fn enter(
 
 /// Whether the shard's part of the segment has clean points at all. What was not understood has none, and is played
 /// from anywhere.
-fn has_clean_points(footage: &Footage, stream: StreamId, entry: &DirectoryEntry) -> Result<bool, FootageError> {
+fn has_clean_points(
+    footage: &Footage,
+    stream: StreamId,
+    entry: &DirectoryEntry,
+) -> Result<bool, FootageError> {
     if entry.row.clean.is_some() || entry.row.clean_before.is_some() {
         return Ok(true);
     }
@@ -143,7 +151,11 @@ fn has_clean_points(footage: &Footage, stream: StreamId, entry: &DirectoryEntry)
 }
 
 /// The first block that begins after `time`.
-fn next_from(footage: &Footage, stream: StreamId, time: CaptureTime) -> Result<Option<DirectoryEntry>, FootageError> {
+fn next_from(
+    footage: &Footage,
+    stream: StreamId,
+    time: CaptureTime,
+) -> Result<Option<DirectoryEntry>, FootageError> {
     let mut found = None;
     footage.index.directory(stream, time.millis(), i64::MAX, |entry| {
         if entry.row.last >= time {

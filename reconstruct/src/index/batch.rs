@@ -7,7 +7,8 @@ use super::db::Referred;
 use super::keys::{self, Family, Key, kind, meta};
 use super::{L1Block, L2Block};
 use crate::model::{
-    ExchangeRow, FlowRow, GapRow, RtcpRow, SegmentId, SegmentPart, SegmentRow, SessionRow, StreamId, StreamRow,
+    ExchangeRow, FlowRow, GapRow, RtcpRow, SegmentId, SegmentPart, SegmentRow, SessionRow, StreamId,
+    StreamRow,
 };
 use capture::{ShardId, TapId};
 use serde::Serialize;

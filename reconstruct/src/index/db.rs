@@ -8,8 +8,8 @@ use super::keys::{self, Family, kind, meta};
 use super::{FlowId, IndexError, NextIds, SegmentId, SessionId};
 use capture::ShardId;
 use rocksdb::{
-    BlockBasedOptions, BoundColumnFamily, Cache, ColumnFamilyDescriptor, DBWithThreadMode, MultiThreaded, Options,
-    WriteBatch, WriteOptions,
+    BlockBasedOptions, BoundColumnFamily, Cache, ColumnFamilyDescriptor, DBWithThreadMode, MultiThreaded,
+    Options, WriteBatch, WriteOptions,
 };
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -108,7 +108,8 @@ impl Index {
         }
         let name = format!("tapdeck-index-{}-{}", std::process::id(), NUMBER.fetch_add(1, Ordering::Relaxed));
         let own = std::env::temp_dir().join(name);
-        std::fs::create_dir_all(&own).map_err(|source| IndexError::Directory { path: own.clone(), source })?;
+        std::fs::create_dir_all(&own)
+            .map_err(|source| IndexError::Directory { path: own.clone(), source })?;
         let (mut options, families) = options();
         options.create_if_missing(false);
         options.create_missing_column_families(false);
@@ -141,7 +142,8 @@ impl Index {
 
     /// Removes an index with everything in it. Nobody may have it open.
     pub fn destroy(dir: &Path) -> Result<(), IndexError> {
-        Db::destroy(&Options::default(), dir).map_err(|source| IndexError::Database { doing: "remove itself", source })
+        Db::destroy(&Options::default(), dir)
+            .map_err(|source| IndexError::Database { doing: "remove itself", source })
     }
 
     /// Whether this is a reader's view beside a writing process.
@@ -240,12 +242,19 @@ impl Index {
     }
 
     /// Everything that goes with the shards of `[from, to)`.
-    fn remove_shards(&self, batch: &mut WriteBatch, from: ShardId, to: Option<ShardId>) -> Result<(), IndexError> {
+    fn remove_shards(
+        &self,
+        batch: &mut WriteBatch,
+        from: ShardId,
+        to: Option<ShardId>,
+    ) -> Result<(), IndexError> {
         let begin = keys::shard(from);
         let end = to.map_or_else(|| keys::Key::from_slice(&[0xff; 9]), keys::shard);
         let stream_family = self.family(Family::Stream);
         self.scan(Family::Shard, &begin, Some(&end), |key, value| {
-            if let Some((_, kind::PART | kind::GAP | kind::REPORT | kind::TIME, ..)) = keys::parse_in_shard(key) {
+            if let Some((_, kind::PART | kind::GAP | kind::REPORT | kind::TIME, ..)) =
+                keys::parse_in_shard(key)
+            {
                 batch.delete_cf(&stream_family, value);
             }
             Ok(true)
@@ -329,3 +338,7 @@ impl Referred {
         }
     }
 }
+
+#[cfg(test)]
+#[path = "db_tests.rs"]
+mod tests;

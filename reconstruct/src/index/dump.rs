@@ -5,10 +5,10 @@
 //! follow from the shards as well, but depend on where a recorder stopped), and bytes of blocks, which are shown
 //! decoded.
 
-use super::keys::{self, Family, kind, meta};
-use super::read::decode;
 use super::carriers::BlockCarriers;
 use super::db::Index;
+use super::keys::{self, Family, kind, meta};
+use super::read::decode;
 use super::{DirectoryRow, FlowId, IndexError, L1Key, L1Reader, L2Key, L2Reader, SegmentId};
 use crate::model::{ExchangeRow, FlowRow, GapRow, RtcpRow, SegmentPart, SegmentRow, SessionRow, StreamRow};
 use std::io::Write;

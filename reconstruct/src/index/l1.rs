@@ -374,7 +374,10 @@ impl L1Builder {
     /// In debug builds, when a block that is not full is followed by another in the same shard: entries would lose
     /// their numbers.
     pub fn roll(&mut self, shard: ShardId) -> Option<L1Block> {
-        debug_assert!(shard != self.shard || self.full() || self.is_empty(), "only full blocks have successors");
+        debug_assert!(
+            shard != self.shard || self.full() || self.is_empty(),
+            "only full blocks have successors"
+        );
         let done = self.encode_partial();
         if shard == self.shard {
             self.block += u32::from(done.is_some());

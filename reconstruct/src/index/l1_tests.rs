@@ -1,16 +1,14 @@
 use super::*;
 use proptest::prelude::*;
 
-fn ms(ms: i64) -> CaptureTime {
-    CaptureTime::from_nanos(ms * 1_000_000)
-}
-
 fn header() -> impl Strategy<Value = HeaderFields> {
     prop_oneof![
         Just(HeaderFields::None),
-        (any::<u16>(), any::<u32>(), any::<bool>(), 0u8..128).prop_map(|(seq, timestamp, marker, payload_type)| {
-            HeaderFields::Rtp { seq, timestamp, marker, payload_type }
-        }),
+        (any::<u16>(), any::<u32>(), any::<bool>(), 0u8..128).prop_map(
+            |(seq, timestamp, marker, payload_type)| {
+                HeaderFields::Rtp { seq, timestamp, marker, payload_type }
+            }
+        ),
         (any::<u32>(), any::<u8>()).prop_map(|(seq, flags)| HeaderFields::Tcp { seq, flags }),
     ]
 }

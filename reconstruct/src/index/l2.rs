@@ -21,8 +21,8 @@
 //! interleaved framing (RFC 2326 section 10.12) behind the previous one and goes on into the flow's next captured packet.
 
 use super::types::{
-    BLOCK_ENTRIES_MAX, BLOCK_NANOS_MAX, BlockError, BlockRef, Carrier, DirectoryRow, HeaderFields, L2Block, L2Key,
-    MediaEntry, MediaFlags, PacketEntry,
+    BLOCK_ENTRIES_MAX, BLOCK_NANOS_MAX, BlockError, BlockRef, Carrier, DirectoryRow, HeaderFields, L2Block,
+    L2Key, MediaEntry, MediaFlags, PacketEntry,
 };
 use super::varint::{Take, put, put_signed, unzigzag, zigzag};
 use crate::model::{FlowId, SegmentId, StreamId};
@@ -112,7 +112,9 @@ impl Predictor {
         };
         match carrier {
             Some(&Carrier {
-                header: HeaderFields::Rtp { seq, timestamp, marker, .. }, payload_captured, ..
+                header: HeaderFields::Rtp { seq, timestamp, marker, .. },
+                payload_captured,
+                ..
             }) => {
                 let off = seq.wrapping_sub(self.seq as u16) as i16;
                 let seq = self.seq.wrapping_add_signed(i64::from(off));
@@ -145,7 +147,10 @@ impl Predictor {
         if begin < end.payload_end {
             return Some(NextPlace::Same { entry: end.entry, offset: u32::try_from(begin).ok()? });
         }
-        Some(NextPlace::Following { entry: end.entry.checked_add(1)?, skip: (begin - end.payload_end) as u32 })
+        Some(NextPlace::Following {
+            entry: end.entry.checked_add(1)?,
+            skip: (begin - end.payload_end) as u32,
+        })
     }
 
     fn step(&mut self, e: &MediaEntry, end: Option<End>) {
@@ -266,7 +271,8 @@ impl L2Builder {
     /// closed when it is full, and when the packet lies further than [`BLOCK_NANOS_MAX`] from its first.
     pub fn accepts(&self, time: CaptureTime) -> bool {
         self.count == 0
-            || !self.full() && time.nanos_since(self.directory.start).unsigned_abs() <= BLOCK_NANOS_MAX.unsigned_abs()
+            || !self.full()
+                && time.nanos_since(self.directory.start).unsigned_abs() <= BLOCK_NANOS_MAX.unsigned_abs()
     }
 
     /// Adds a packet. `carriers` are the captured packets of its pieces, in the same order; with fewer of them the
@@ -317,7 +323,8 @@ impl L2Builder {
             let first_entry = u64::from(e.pieces[0].entry);
             let consecutive = u64::from(piece.entry) == first_entry + i as u64;
             let begins = i == 0 || piece.offset == carrier.payload_offset;
-            let ends = if i + 1 < e.pieces.len() { piece_end == payload_end } else { piece_end <= payload_end };
+            let ends =
+                if i + 1 < e.pieces.len() { piece_end == payload_end } else { piece_end <= payload_end };
             if piece.shard != self.shard || piece.len == 0 || !(consecutive && begins && ends) {
                 return false;
             }
@@ -330,7 +337,8 @@ impl L2Builder {
         match self.predictor.next_place() {
             Some(NextPlace::Same { entry, offset }) => piece.entry == entry && piece.offset == offset,
             Some(NextPlace::Following { entry, skip }) => {
-                piece.entry == entry && u64::from(piece.offset) == u64::from(carrier.payload_offset) + u64::from(skip)
+                piece.entry == entry
+                    && u64::from(piece.offset) == u64::from(carrier.payload_offset) + u64::from(skip)
             }
             None => false,
         }
@@ -399,7 +407,8 @@ impl L2Builder {
         }
         if let (Some(before), Some(highest)) = (self.highest_before, self.highest) {
             let expected = highest.wrapping_sub(before);
-            self.directory.lost = u32::try_from(expected.saturating_sub(u64::from(self.distinct))).unwrap_or(u32::MAX);
+            self.directory.lost =
+                u32::try_from(expected.saturating_sub(u64::from(self.distinct))).unwrap_or(u32::MAX);
         }
         self.count += 1;
     }
@@ -533,7 +542,8 @@ impl<B: AsRef<[u8]>> L2Reader<B> {
                 what = token & !EXCEPTION;
             }
         }
-        let Differences { flags, seq_off, timestamp_off, len, place, pieces } = self.take_differences(what)?;
+        let Differences { flags, seq_off, timestamp_off, len, place, pieces } =
+            self.take_differences(what)?;
         let mut found = match pieces {
             Some(listed) => self.listed(listed, carriers)?,
             None => self.begin(place, carriers)?,
@@ -617,7 +627,12 @@ impl<B: AsRef<[u8]>> L2Reader<B> {
             (None, _) => return Err(range.into()),
         };
         let piece = Piece { shard: self.shard, record: packet.offset, entry: number, offset, len: 0 };
-        Ok(Found { pieces: SmallVec::from_elem(piece, 1), first: Some(carrier), end: None, time: packet.time })
+        Ok(Found {
+            pieces: SmallVec::from_elem(piece, 1),
+            first: Some(carrier),
+            end: None,
+            time: packet.time,
+        })
     }
 
     /// Lets the packet go on for `len` bytes, into the packets behind the one that it begins in.
@@ -645,7 +660,12 @@ impl<B: AsRef<[u8]>> L2Reader<B> {
         }
     }
 
-    fn carrier<C: Carriers>(&self, flow: FlowId, number: u32, carriers: &mut C) -> Result<PacketEntry, C::Error> {
+    fn carrier<C: Carriers>(
+        &self,
+        flow: FlowId,
+        number: u32,
+        carriers: &mut C,
+    ) -> Result<PacketEntry, C::Error> {
         let missing = BlockError::NoCarrier { entry: self.entry, packet: number };
         carriers.packet(flow, number)?.ok_or_else(|| missing.into())
     }

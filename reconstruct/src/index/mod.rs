@@ -29,6 +29,6 @@ pub use l1::{L1Builder, L1Reader};
 pub use l2::{Carriers, L2Builder, L2Reader};
 pub use read::DirectoryEntry;
 pub use types::{
-    BLOCK_ENTRIES_MAX, BLOCK_NANOS_MAX, BlockError, BlockRef, Carrier, DirectoryRow, HeaderFields, L1Block, L1Key,
-    L2Block, L2Key, MediaEntry, MediaFlags, PacketEntry,
+    BLOCK_ENTRIES_MAX, BLOCK_NANOS_MAX, BlockError, BlockRef, Carrier, DirectoryRow, HeaderFields, L1Block,
+    L1Key, L2Block, L2Key, MediaEntry, MediaFlags, PacketEntry,
 };

@@ -58,7 +58,11 @@ impl Index {
         self.retry(|| self.db().get_cf(&cf, key))
     }
 
-    pub(super) fn row<T: DeserializeOwned>(&self, family: Family, key: &[u8]) -> Result<Option<T>, IndexError> {
+    pub(super) fn row<T: DeserializeOwned>(
+        &self,
+        family: Family,
+        key: &[u8],
+    ) -> Result<Option<T>, IndexError> {
         self.get(family, key)?.map(|row| decode(family, key, &row)).transpose()
     }
 
@@ -266,7 +270,9 @@ impl Index {
             Some(ms) => Some(keys::time_from(stream, ms)),
             None => keys::successor(&keys::of_stream(kind::TIME, stream)),
         };
-        self.scan(Family::Stream, &from, to.as_deref(), |key, value| Ok(row(self.directory_entry(key, value)?)))
+        self.scan(Family::Stream, &from, to.as_deref(), |key, value| {
+            Ok(row(self.directory_entry(key, value)?))
+        })
     }
 
     fn directory_entry(&self, key: &[u8], value: &[u8]) -> Result<DirectoryEntry, IndexError> {
