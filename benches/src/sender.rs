@@ -35,7 +35,13 @@ impl Sender {
             let mut address: libc::sockaddr_ll = std::mem::zeroed();
             address.sll_family = libc::AF_PACKET as u16;
             address.sll_ifindex = index as i32;
-            libc::setsockopt(socket.as_raw_fd(), libc::SOL_PACKET, libc::PACKET_QDISC_BYPASS, (&raw const one).cast(), 4);
+            libc::setsockopt(
+                socket.as_raw_fd(),
+                libc::SOL_PACKET,
+                libc::PACKET_QDISC_BYPASS,
+                (&raw const one).cast(),
+                4,
+            );
             let length = size_of::<libc::sockaddr_ll>() as u32;
             if libc::bind(socket.as_raw_fd(), (&raw const address).cast(), length) < 0 {
                 return Err(io::Error::last_os_error());
@@ -48,7 +54,8 @@ impl Sender {
     pub fn send(&self, frames: &[Vec<u8>]) -> usize {
         let count = frames.len().min(BATCH);
         // SAFETY: all-zero iovec and mmsghdr are valid (null pointers with length 0).
-        let (mut vectors, mut messages): ([libc::iovec; BATCH], [libc::mmsghdr; BATCH]) = unsafe { (std::mem::zeroed(), std::mem::zeroed()) };
+        let (mut vectors, mut messages): ([libc::iovec; BATCH], [libc::mmsghdr; BATCH]) =
+            unsafe { (std::mem::zeroed(), std::mem::zeroed()) };
         for (i, frame) in frames.iter().take(count).enumerate() {
             vectors[i] = libc::iovec { iov_base: frame.as_ptr().cast_mut().cast(), iov_len: frame.len() };
             messages[i].msg_hdr.msg_iov = &raw mut vectors[i];

@@ -17,9 +17,13 @@ fn main() -> Result<(), Box<dyn Error>> {
     let words: Vec<String> = std::env::args().skip(1).collect();
     let number = |i: usize, default: u64| words.get(i).map_or(Ok(default), |w| w.parse::<u64>());
     let Some(interface) = words.first() else {
-        return Err("usage: lab-blast IF PACKETS_PER_SECOND(0 = top speed) SECONDS [FRAME_BYTES=1200] [FLOWS=64]".into());
+        return Err(
+            "usage: lab-blast IF PACKETS_PER_SECOND(0 = top speed) SECONDS [FRAME_BYTES=1200] [FLOWS=64]"
+                .into(),
+        );
     };
-    let (rate, seconds, size, flows) = (number(1, 0)?, number(2, 5)?, number(3, 1200)? as usize, number(4, 64)? as u16);
+    let (rate, seconds, size, flows) =
+        (number(1, 0)?, number(2, 5)?, number(3, 1200)? as usize, number(4, 64)? as u16);
     let sender = Sender::open(interface)?;
     let mut random = Random::new(7);
     let mut frames: Vec<Vec<u8>> = (0..BATCH).map(|_| template(&mut random, size)).collect();
@@ -60,7 +64,8 @@ fn template(random: &mut Random, size: usize) -> Vec<u8> {
     let from = payload.len();
     payload.resize(size - RTP_AT, 0);
     random.fill(&mut payload[from..]);
-    let ends = Ends { source: (Ipv4Addr::new(198, 18, 1, 11), 0), destination: (Ipv4Addr::new(198, 18, 1, 2), 0) };
+    let ends =
+        Ends { source: (Ipv4Addr::new(198, 18, 1, 11), 0), destination: (Ipv4Addr::new(198, 18, 1, 2), 0) };
     let mut frame = Vec::new();
     frames::udp(&mut frame, ends, &payload);
     frame

@@ -97,12 +97,21 @@ impl Forwarder {
 fn main() -> Result<(), Box<dyn Error>> {
     let words: Vec<String> = std::env::args().skip(1).collect();
     let [input, output, rest @ ..] = words.as_slice() else {
-        return Err("usage: lab-impair IN OUT [loss=PCT] [reorder=PCT] [hold=FRAMES] [dup=PCT] [vlan=ID] [seed=N]".into());
+        return Err(
+            "usage: lab-impair IN OUT [loss=PCT] [reorder=PCT] [hold=FRAMES] [dup=PCT] [vlan=ID] [seed=N]"
+                .into(),
+        );
     };
     let impairments = Impairments::parse(rest)?;
     // Immediate mode: frames are handed over one by one, as they come; the rates of the lab are far below what that costs.
     let open = |name: &str| -> Result<Capture<Active>, pcap::Error> {
-        Capture::from_device(name)?.promisc(true).immediate_mode(true).snaplen(65535).buffer_size(64 << 20).timeout(SILENCE_MS).open()
+        Capture::from_device(name)?
+            .promisc(true)
+            .immediate_mode(true)
+            .snaplen(65535)
+            .buffer_size(64 << 20)
+            .timeout(SILENCE_MS)
+            .open()
     };
     let source = open(input)?;
     source.direction(Direction::In)?;

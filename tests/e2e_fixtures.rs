@@ -1,0 +1,141 @@
+//! Fixtures: what tapdeck makes of recorded captures is, NAL unit for NAL unit, what the VMS recorded at the time; and ffmpeg plays
+//! it over UDP and TCP without an error and sees the same frames. Needs no root.
+
+mod lab;
+
+use lab::fixture;
+use lab::nal::{Codec, assert_rest_of_video, assert_same_video, position};
+use lab::players::frames;
+use lab::program::{Store, word};
+
+fn codec_of(name: &str) -> (Codec, &'static str, &'static str) {
+    if name.contains("h265") { (Codec::H265, "h265", "hevc") } else { (Codec::H264, "h264", "h264") }
+}
+
+fn exports_and_plays(name: &str) {
+    let (codec, extension, format) = codec_of(name);
+    let store = Store::import(&[fixture(&format!("{name}.pcap"))]);
+    let video = store.video();
+    assert_eq!(video["codec"], extension, "{video:#}");
+    assert_eq!(video["lost"], 0, "{video:#}");
+    let truth = fixture(&format!("{name}.{extension}"));
+    let export = store.export(&word(&video["id"]));
+    assert_same_video(&export, &truth, codec);
+
+    need!(&format!("playing {name}"), "ffmpeg");
+    let theirs = frames(&["-f", format, "-i", truth.to_str().expect("text")]);
+    let server = store.serve();
+    let url = server.url(&video);
+    std::thread::scope(|scope| {
+        for transport in ["tcp", "udp"] {
+            let (url, theirs) = (&url, &theirs);
+            scope.spawn(move || {
+                let seen = frames(&["-rtsp_transport", transport, "-i", url]);
+                let whole = position(&seen, theirs).is_some();
+                assert!(
+                    whole,
+                    "over {transport} ffmpeg saw {} frames, and the VMS's {} are not among them in order",
+                    seen.len(),
+                    theirs.len()
+                );
+            });
+        }
+    });
+}
+
+macro_rules! fixtures {
+    ($($test:ident: $name:literal,)+) => { $(#[test] fn $test() { exports_and_plays($name); })+ };
+}
+
+fixtures! {
+    gst_udp_h264: "gst-udp-h264",
+    gst_udp_h265: "gst-udp-h265",
+    gst_tcp_h264: "gst-tcp-h264",
+    gst_tcp_h265: "gst-tcp-h265",
+    live555_udp_h264: "live555-udp-h264",
+    live555_udp_h265: "live555-udp-h265",
+    live555_tcp_h264: "live555-tcp-h264",
+    live555_tcp_h265: "live555-tcp-h265",
+    each_frame_twice_udp: "span-both",
+    each_frame_twice_tcp: "span-both-tcp",
+    vlan_tags: "vlan",
+    impaired_udp: "impaired-udp",
+    impaired_tcp: "impaired-tcp",
+    offloads_on: "offloads",
+    beside_aac: "aac",
+    beside_pcmu: "pcmu",
+    b_frames: "bframes",
+}
+
+fn tap_came_late(name: &str) {
+    let store = Store::import(&[fixture(&format!("{name}.pcap"))]);
+    let video = store.video();
+    assert_eq!((&video["codec"], &video["sdp"]), (&"h264".into(), &false.into()), "{video:#}");
+    let export = store.export(&word(&video["id"]));
+    assert_rest_of_video(&export, &fixture(&format!("{name}.h264")), Codec::H264);
+}
+
+#[test]
+fn late_tap_udp() {
+    tap_came_late("late-udp");
+}
+
+#[test]
+fn late_tap_tcp() {
+    tap_came_late("late-tcp");
+}
+
+#[test]
+fn doubled_frames_are_counted_and_tags_are_told() {
+    let twice = Store::import(&[fixture("span-both.pcap")]).video();
+    let (packets, duplicates) =
+        (twice["packets"].as_u64().expect("a number"), twice["duplicates"].as_u64().expect("a number"));
+    assert!(duplicates * 10 >= packets * 4, "each frame came twice: {twice:#}");
+    let tagged = Store::import(&[fixture("vlan.pcap")]).video();
+    assert_eq!(tagged["vlans"], serde_json::json!([100]), "{tagged:#}");
+}
+
+#[test]
+fn audio_is_found_beside_the_video() {
+    for (name, codec, rate) in [("aac", "aac", 16000), ("pcmu", "pcmu", 8000)] {
+        let streams = Store::import(&[fixture(&format!("{name}.pcap"))]).streams();
+        let audio = streams
+            .iter()
+            .find(|s| s["kind"] == "audio")
+            .unwrap_or_else(|| panic!("no audio in {streams:#?}"));
+        assert_eq!((&audio["codec"], &audio["clock_rate"]), (&codec.into(), &rate.into()), "{audio:#}");
+    }
+}
+
+#[test]
+fn the_same_file_twice_is_recognised() {
+    let store = Store::import(&[fixture("gst-udp-h264.pcap")]);
+    let before = store.streams();
+    store.add(&[fixture("gst-udp-h264.pcap")]);
+    assert_eq!(store.streams(), before);
+}
+
+#[test]
+fn reindex_gives_the_same_answers() {
+    let names = ["gst-udp-h264", "gst-tcp-h265", "live555-tcp-h264", "impaired-tcp", "late-udp"];
+    let files: Vec<_> = names.iter().map(|n| fixture(&format!("{n}.pcap"))).collect();
+    let store = Store::import(&files);
+    let answers = |store: &Store| {
+        let at = store.at();
+        let mut all = vec![
+            lab::program::json(&["streams", "--store", at, "--json"]),
+            lab::program::json(&["packets", "--store", at, "--json"]),
+        ];
+        all.extend(
+            store
+                .streams()
+                .iter()
+                .map(|s| lab::program::json(&["timeline", &word(&s["id"]), "--store", at, "--json"])),
+        );
+        all
+    };
+    let before = answers(&store);
+    lab::program::run(&["reindex", "--store", store.at()]);
+    assert_eq!(answers(&store), before);
+    lab::program::run(&["verify", "--store", store.at()]);
+}

@@ -1,0 +1,196 @@
+//! Bad input: each mistake gives one sentence that says what to do next, the documented exit status, and harms nothing.
+
+mod lab;
+
+use std::net::TcpListener;
+use std::process::Command;
+
+use lab::fixture;
+use lab::program::{Store, TAPDECK, path_text, tapdeck, text};
+
+/// Runs `command`; asserts its status and that it says one sentence on standard error that has `words`.
+fn refuses(command: &mut Command, status: i32, words: &[&str]) {
+    let shown = format!("{command:?}");
+    let output = command.output().expect("the built program starts");
+    let said = text(&output.stderr);
+    assert_eq!(output.status.code(), Some(status), "{shown} said: {said}");
+    assert!(!said.contains("panicked"), "{shown}: {said}");
+    assert!(output.stdout.is_empty(), "{shown} wrote results: {}", text(&output.stdout));
+    let lines: Vec<_> = said.lines().filter(|l| !l.trim().is_empty()).collect();
+    assert!(!lines.is_empty() && lines.len() <= 2, "{shown} should say one sentence, and said: {said}");
+    for word in words {
+        assert!(said.to_lowercase().contains(&word.to_lowercase()), "{shown}: '{word}' is not in: {said}");
+    }
+}
+
+fn imported() -> Store {
+    Store::import(&[fixture("gst-udp-h264.pcap")])
+}
+
+#[test]
+fn wrong_interface() {
+    let store = Store::empty();
+    refuses(
+        tapdeck().args(["record", "-i", "nosuch0", "--rtsp", "off", "--store", store.at()]),
+        1,
+        &["nosuch0"],
+    );
+}
+
+#[test]
+fn wrong_filter() {
+    let store = Store::empty();
+    refuses(
+        tapdeck().args(["record", "-i", "lo", "-f", "udp porrt 5", "--rtsp", "off", "--store", store.at()]),
+        2,
+        &["filter"],
+    );
+}
+
+#[test]
+fn no_permission() {
+    if std::fs::metadata("/proc/self").is_ok_and(|m| std::os::unix::fs::MetadataExt::uid(&m) != 0) {
+        let store = Store::empty();
+        return refuses(
+            tapdeck().args(["record", "-i", "lo", "--rtsp", "off", "--store", store.at()]),
+            1,
+            &["setcap"],
+        );
+    }
+    // Inside a user namespace nobody else is mapped, so dropping privileges can't be tried there.
+    let map = std::fs::read_to_string("/proc/self/uid_map").unwrap_or_default();
+    if !lab::have("setpriv") || map.split_whitespace().nth(2).is_none_or(|n| n == "1") {
+        return lab::skip("no_permission", "needs setpriv and a second user");
+    }
+    let dir = tempfile::TempDir::with_prefix("tapdeck-test-").expect("a temporary directory");
+    let open = <std::fs::Permissions as std::os::unix::fs::PermissionsExt>::from_mode(0o777);
+    std::fs::set_permissions(dir.path(), open).expect("our own directory");
+    let program = dir.path().join("tapdeck");
+    std::fs::copy(TAPDECK, &program).expect("a copy that anyone may run");
+    let mut command = Command::new("setpriv");
+    command
+        .args(["--reuid", "65534", "--regid", "65534", "--clear-groups"])
+        .arg(&program)
+        .env("TAPDECK_CONFIG", "");
+    command.args(["record", "-i", "lo", "--rtsp", "off", "--store"]).arg(dir.path().join("store"));
+    refuses(&mut command, 1, &["setcap"]);
+}
+
+#[test]
+fn port_in_use() {
+    let store = imported();
+    let taken = TcpListener::bind("127.0.0.1:0").expect("a free port");
+    let address = taken.local_addr().expect("bound").to_string();
+    refuses(tapdeck().args(["serve", "--store", store.at(), "--rtsp", &address]), 1, &[&address, "use"]);
+}
+
+#[test]
+fn not_a_store() {
+    let store = Store::empty();
+    std::fs::create_dir(&store.path).expect("our own directory");
+    std::fs::write(store.path.join("holiday.jpg"), b"not a store").expect("our own directory");
+    refuses(tapdeck().args(["streams", "--store", store.at()]), 1, &["store"]);
+    let file = fixture("gst-udp-h264.pcap");
+    refuses(tapdeck().args(["import", path_text(&file), "--store", store.at()]), 1, &["store"]);
+    let left: Vec<_> = std::fs::read_dir(&store.path).expect("still there").collect();
+    assert_eq!(left.len(), 1, "something was written into it");
+}
+
+#[test]
+fn store_of_a_newer_format() {
+    let store = imported();
+    let manifest = store.path.join("store.json");
+    let mut json: serde_json::Value =
+        serde_json::from_slice(&std::fs::read(&manifest).expect("store.json")).expect("JSON");
+    let format = json
+        .as_object_mut()
+        .expect("an object")
+        .iter_mut()
+        .find(|(k, v)| (k.contains("format") || k.contains("version")) && v.is_u64());
+    *format.expect("a format version").1 = 9999.into();
+    let newer = serde_json::to_vec(&json).expect("JSON");
+    std::fs::write(&manifest, &newer).expect("our own store");
+    refuses(tapdeck().args(["streams", "--store", store.at()]), 1, &["newer"]);
+    assert_eq!(std::fs::read(&manifest).expect("store.json"), newer, "it was touched");
+}
+
+#[test]
+fn store_already_being_written() {
+    let store = imported();
+    let opened = capture::Store::open(&store.path).expect("a store");
+    let lock = opened.lock().expect("nobody writes it");
+    let file = fixture("gst-tcp-h264.pcap");
+    refuses(tapdeck().args(["import", path_text(&file), "--store", store.at()]), 1, &["process"]);
+    drop(lock);
+    store.add(&[file]);
+}
+
+#[test]
+fn missing_file() {
+    let store = Store::empty();
+    refuses(
+        tapdeck().args(["import", "/nonexistent/office.pcap", "--store", store.at()]),
+        1,
+        &["office.pcap"],
+    );
+}
+
+#[test]
+fn not_a_capture() {
+    let store = Store::empty();
+    let file = store.dir.path().join("notes.txt");
+    std::fs::write(&file, "these are my notes, not packets\n".repeat(9)).expect("our own directory");
+    refuses(tapdeck().args(["import", path_text(&file), "--store", store.at()]), 1, &["notes.txt"]);
+}
+
+/// A file that ends in the middle of a packet: all before it is kept, and the place is told.
+#[test]
+fn cut_file() {
+    let store = Store::empty();
+    let whole = std::fs::read(fixture("gst-udp-h264.pcap")).expect("a fixture");
+    let file = store.dir.path().join("cut.pcap");
+    std::fs::write(&file, &whole[..whole.len() * 3 / 4]).expect("our own directory");
+    let output = tapdeck()
+        .args(["import", path_text(&file), "--store", store.at()])
+        .output()
+        .expect("the built program starts");
+    let said = text(&output.stderr) + &text(&output.stdout);
+    assert!(matches!(output.status.code(), Some(0 | 1)), "{said}");
+    assert!(said.contains("offset") || said.contains("byte"), "the place is not told: {said}");
+    assert!(store.video()["access_units"].as_u64() > Some(10));
+}
+
+#[test]
+fn unknown_link_type() {
+    let store = Store::empty();
+    let mut bytes = std::fs::read(fixture("gst-udp-h264.pcap")).expect("a fixture");
+    bytes[20] = 147; // DLT_USER0
+    let file = store.dir.path().join("user0.pcap");
+    std::fs::write(&file, bytes).expect("our own directory");
+    refuses(tapdeck().args(["import", path_text(&file), "--store", store.at()]), 1, &["link type", "147"]);
+}
+
+#[test]
+fn unknown_stream() {
+    let store = imported();
+    for command in
+        [&["timeline", "nobody"][..], &["export", "nobody", "-o", "/dev/null"], &["name", "nobody", "lobby"]]
+    {
+        refuses(tapdeck().args(command).args(["--store", store.at()]), 1, &["nobody", "streams"]);
+    }
+}
+
+#[test]
+fn impossible_time() {
+    let store = imported();
+    let id = lab::program::word(&store.video()["id"]);
+    refuses(tapdeck().args(["timeline", &id, "--store", store.at(), "--from", "25:99"]), 2, &["25:99"]);
+    let backward = ["--from", "2026-01-02T00:00:00Z", "--to", "2026-01-01T00:00:00Z"];
+    refuses(tapdeck().args(["timeline", &id, "--store", store.at()]).args(backward), 2, &["--from"]);
+}
+
+#[test]
+fn unknown_command_and_flag() {
+    assert_eq!(tapdeck().arg("recrod").output().expect("starts").status.code(), Some(2));
+    assert_eq!(tapdeck().args(["streams", "--jsno"]).output().expect("starts").status.code(), Some(2));
+}

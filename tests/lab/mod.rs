@@ -1,0 +1,50 @@
+//! What the end-to-end tests share: the program under test, the mirror-port lab, real players, and the comparison of video.
+#![allow(dead_code, missing_docs, reason = "each test binary uses its part")]
+
+pub mod nal;
+pub mod players;
+pub mod program;
+pub mod rtsp;
+pub mod topology;
+
+use std::fs::OpenOptions;
+use std::io::Write;
+use std::path::{Path, PathBuf};
+
+/// The repository's root.
+pub fn root() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+}
+
+pub fn fixture(file: &str) -> PathBuf {
+    root().join("fixtures").join(file)
+}
+
+/// Says why a test is skipped: on standard error and, for `make test`, in the file that TAPDECK_SKIPPED names.
+pub fn skip(what: &str, why: &str) {
+    eprintln!("skipped {what}: {why}");
+    if let Some(file) = std::env::var_os("TAPDECK_SKIPPED")
+        && let Ok(mut file) = OpenOptions::new().append(true).create(true).open(file)
+    {
+        let _ = writeln!(file, "{what}: {why}");
+    }
+}
+
+/// True when the program `name` is on the path.
+pub fn have(name: &str) -> bool {
+    let paths = std::env::var_os("PATH").unwrap_or_default();
+    std::env::split_paths(&paths)
+        .chain(["/usr/sbin".into(), "/sbin".into()])
+        .any(|p: PathBuf| p.join(name).is_file())
+}
+
+/// Leaves the test, saying why, when a tool is missing.
+#[macro_export]
+macro_rules! need {
+    ($what:expr, $($tool:expr),+) => {
+        $(if !$crate::lab::have($tool) {
+            $crate::lab::skip($what, concat!($tool, " is not installed (scripts/install)"));
+            return;
+        })+
+    };
+}
