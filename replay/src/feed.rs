@@ -86,6 +86,8 @@ struct LiveTrack {
     handoff: CaptureTime,
     /// Packets are left out until a clean point.
     skipping: bool,
+    /// It has clean points, so it is worth waiting for one.
+    has_clean: bool,
     ended: bool,
 }
 
@@ -117,6 +119,7 @@ impl LiveFeed {
                 stored: None,
                 handoff,
                 skipping: false,
+                has_clean: false,
                 ended: false,
             });
         }
@@ -133,6 +136,7 @@ impl LiveFeed {
             while let Some((slot, packet)) = batch.pop() {
                 if let Some(t) = self.tracks.iter_mut().find(|t| t.slot == slot) {
                     t.stored = Some((packet.segment, packet.seq));
+                    t.has_clean |= packet.clean;
                 }
                 queue.push(slot, packet);
             }
@@ -174,7 +178,7 @@ impl LiveFeed {
     pub fn skip(&mut self, queue: &mut Queue) {
         self.skipped += queue.clear();
         for track in &mut self.tracks {
-            track.skipping = track.media == MediaKind::Video;
+            track.skipping = track.media == MediaKind::Video && track.has_clean;
         }
     }
 
@@ -195,10 +199,8 @@ impl LiveTrack {
                 self.ended = true;
                 return 0;
             }
-            Some(LiveItem::Lagged(n)) => {
-                self.skipping = self.media == MediaKind::Video;
-                return n;
-            }
+            // The next packet is the right one to go on with: the hub saw to that.
+            Some(LiveItem::Lagged(n)) => return n,
             Some(LiveItem::Packet(packet)) => packet,
         };
         let again = packet.time <= self.handoff
@@ -206,6 +208,7 @@ impl LiveTrack {
         if again {
             return 0;
         }
+        self.has_clean |= packet.clean;
         if self.skipping && !packet.clean {
             return 1;
         }

@@ -7,6 +7,7 @@
 
 mod config;
 mod feed;
+mod footage;
 mod machine;
 mod merge;
 mod outlet;

@@ -1,11 +1,11 @@
 //! What replay needs of the footage: find tracks, read a track's packets in order, follow a track live.
 //!
 //! Owns the seam between the store and the server, and nothing behind it: tests and benches drive the server with
-//! synthetic packets through the same trait that [`reconstruct`'s footage](crate) implements. Everything but
+//! synthetic packets through the same trait that [`reconstruct::footage::Footage`] implements. Everything but
 //! [`LivePackets::poll_next`] may block on the disk and is called on the blocking pool only.
 
 use bytes::Bytes;
-use capture::CaptureTime;
+use capture::{CaptureTime, ShardBytes};
 use smallvec::SmallVec;
 use std::net::IpAddr;
 use std::num::NonZeroU32;
@@ -99,6 +99,7 @@ pub struct Payload(Repr);
 #[derive(Clone, Debug)]
 enum Repr {
     Owned(Bytes),
+    Shard(ShardBytes),
 }
 
 impl Payload {
@@ -107,6 +108,7 @@ impl Payload {
     pub fn detached(&self) -> Self {
         match &self.0 {
             Repr::Owned(_) => self.clone(),
+            Repr::Shard(view) => Self(Repr::Owned(Bytes::copy_from_slice(view))),
         }
     }
 }
@@ -117,10 +119,17 @@ impl From<Bytes> for Payload {
     }
 }
 
+impl From<ShardBytes> for Payload {
+    fn from(view: ShardBytes) -> Self {
+        Self(Repr::Shard(view))
+    }
+}
+
 impl AsRef<[u8]> for Payload {
     fn as_ref(&self) -> &[u8] {
         match &self.0 {
             Repr::Owned(b) => b,
+            Repr::Shard(view) => view,
         }
     }
 }
