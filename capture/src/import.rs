@@ -80,7 +80,7 @@ pub fn import_file(
     path: &Path,
     options: WriterOptions,
     progress: &mut dyn FnMut(u64, u64),
-    opened: &mut dyn FnMut(TapId),
+    opened: &mut dyn FnMut(SourceId, TapId),
 ) -> Result<ImportReport, ImportError> {
     let unreadable = |source| ImportError::Read { path: path.to_owned(), source };
     let mut file = File::open(path).map_err(unreadable)?;
@@ -246,13 +246,13 @@ struct OpenTap {
 }
 
 impl Taps<'_> {
-    fn tap(&mut self, interface: u32, opened: &mut dyn FnMut(TapId)) -> Result<&mut OpenTap, ImportError> {
+    fn tap(&mut self, interface: u32, opened: &mut dyn FnMut(SourceId, TapId)) -> Result<&mut OpenTap, ImportError> {
         if !self.open.contains_key(&interface) {
             if self.open.len() >= MAX_TAPS {
                 return Err(ImportError::TooManyTaps { path: self.path.to_owned() });
             }
             let tap = self.open_tap(interface)?;
-            opened(tap.writer.tap());
+            opened(self.source, tap.writer.tap());
             self.open.insert(interface, tap);
         }
         Ok(self.open.get_mut(&interface).expect("just inserted"))
@@ -338,7 +338,7 @@ mod tests {
             path,
             WriterOptions { shard_size: 2 << 20, ..Default::default() },
             &mut |_, _| {},
-            &mut |_| {},
+            &mut |_, _| {},
         )
     }
 
@@ -390,7 +390,7 @@ mod tests {
                         seen += 1;
                         assert!(seen < 1, "cut off here");
                     },
-                    &mut |_| {},
+                    &mut |_, _| {},
                 )
             }));
             assert!(cut.is_err());

@@ -1,7 +1,7 @@
 //! The store: one directory, its shards, its journal, who may write it.
 
 use crate::error::StoreError;
-use crate::journal::{JournalFile, JournalRecord, Provenance, SourceKind};
+use crate::journal::{Drops, JournalFile, JournalRecord, Provenance, SourceKind};
 use crate::shard::{Recovered, Shard, TapLive, open_staging, recover};
 use crate::{CaptureTime, LinkType, ShardId, SourceId, TapId};
 use serde::{Deserialize, Serialize};
@@ -125,6 +125,7 @@ struct Catalog {
     taps: BTreeMap<TapId, TapInfo>,
     sources: BTreeMap<SourceId, SourceInfo>,
     names: BTreeMap<String, String>,
+    drops: Vec<Drops>,
     next_shard: u64,
 }
 
@@ -195,8 +196,8 @@ impl Catalog {
             JournalRecord::Named { stream, name } => {
                 self.names.insert(stream, name);
             }
+            JournalRecord::Drops(drops) => self.drops.push(drops),
             JournalRecord::ShardRecovered(_)
-            | JournalRecord::Drops(_)
             | JournalRecord::ClockStep { .. }
             | JournalRecord::Note { .. } => {}
         }
@@ -424,6 +425,14 @@ impl Store {
     /// Given names, by the streams' own.
     pub fn names(&self) -> BTreeMap<String, String> {
         self.catalog().names.clone()
+    }
+
+    /// Losses that the journal has from its `read`th on, which moves behind them. At most one record a second and tap.
+    pub fn drops_since(&self, read: &mut usize) -> Vec<Drops> {
+        let catalog = self.catalog();
+        let new = catalog.drops.get(*read..).unwrap_or_default().to_vec();
+        *read = catalog.drops.len();
+        new
     }
 
     /// All records of the journal, read again from the file.
