@@ -101,7 +101,7 @@ fn one(written: &WrittenStore, path: &Path, options: WriterOptions, console: &Co
         bar.set_length(total);
         bar.set_position(done);
     };
-    let result = import_file(&written.store, &written.lock, path, options, &mut progress, &mut |_| {});
+    let result = import_file(&written.store, &written.lock, path, options, &mut progress, &mut |_, _| {});
     bar.finish_and_clear();
     if let Err(error) = &result {
         console.line(&format!("tapdeck: {error}"));

@@ -1,0 +1,371 @@
+//! Drives the fold: refills the feeds, folds packets in order, publishes to live viewers, commits.
+//!
+//! Owned by one thread. A commit is one atomic write of rows, state and positions: a crash neither repeats nor skips a packet.
+
+use super::error::IndexerError;
+use super::feed::{Batch, Feed, Refill};
+use super::order::{Head, Next, next};
+use super::saved::Saved;
+use crate::fold::{Fold, FlowHasher, FoldEvent, FoldStats, Observation};
+use crate::footage::{Footage, LiveHub};
+use crate::index::Index;
+use capture::{CaptureTime, ShardId, SourceId, Store, TapId};
+use rayon::prelude::*;
+use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
+
+/// How long a packet waits for a quiet tap of the same source that has not said how far it is.
+const SKEW: Duration = Duration::from_millis(250);
+/// Chunks (about 1 MiB each) of a tap that are taken apart ahead of the fold in bulk.
+const AHEAD_BULK: usize = 8;
+/// Likewise live: one is folded while the next is written.
+const AHEAD_LIVE: usize = 1;
+/// A batch that has grown to this is committed whatever the time.
+const BATCH_BYTES_MAX: usize = 8 << 20;
+
+/// Whether packets are being captured meanwhile.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Mode {
+    /// Follow a recording: every packet as soon as it is published, a commit a second.
+    Live,
+    /// Through what is there as fast as possible, on all cores.
+    Bulk,
+}
+
+/// What a step did.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Step {
+    /// Packets were folded.
+    Folded,
+    /// Nothing to do now.
+    Idle,
+    /// All taps are at their end.
+    End,
+}
+
+/// See the module's text.
+pub struct Driver {
+    store: Store,
+    index: Index,
+    hub: Option<LiveHub>,
+    footage: Footage,
+    mode: Mode,
+    fold: Fold,
+    hasher: FlowHasher,
+    feeds: Vec<Feed>,
+    source: SourceId,
+    positions: BTreeMap<TapId, (ShardId, u64)>,
+    /// The shard that each tap was in last.
+    in_shard: BTreeMap<TapId, ShardId>,
+    checkpoints: Vec<ShardId>,
+    latest: CaptureTime,
+    waiting_since: Option<Instant>,
+    committed: Instant,
+    dirty: bool,
+    drops_read: usize,
+    /// Packets that were folded without waiting longer for a quiet tap.
+    pub skew_exceeded: u64,
+    /// Bytes in which no record could be read.
+    pub unreadable_bytes: u64,
+}
+
+impl Driver {
+    /// Goes on from what the index has saved, or from the beginning.
+    pub fn new(store: &Store, index: &Index, hub: Option<LiveHub>, mode: Mode) -> Result<Self, IndexerError> {
+        let saved = Saved::load(store, index)?;
+        let (fold, source, positions) = match saved {
+            Some(saved) => (Fold::restore(&saved.fold)?, saved.source, saved.positions),
+            None => (Fold::default(), SourceId(0), BTreeMap::new()),
+        };
+        let in_shard = positions.iter().map(|(tap, (shard, _))| (*tap, *shard)).collect();
+        Ok(Self {
+            footage: Footage::with(store.clone(), index.clone(), hub.clone()),
+            store: store.clone(),
+            index: index.clone(),
+            hub,
+            mode,
+            fold,
+            hasher: FlowHasher::default(),
+            feeds: Vec::new(),
+            source,
+            positions,
+            in_shard,
+            checkpoints: Vec::new(),
+            latest: CaptureTime::MIN,
+            waiting_since: None,
+            committed: Instant::now(),
+            dirty: false,
+            drops_read: 0,
+            skew_exceeded: 0,
+            unreadable_bytes: 0,
+        })
+    }
+
+    /// The source that was begun last.
+    pub fn source(&self) -> SourceId {
+        self.source
+    }
+
+    /// Turns to a source: its taps are merged. Those that open later are added with [`add_tap`](Self::add_tap).
+    pub fn begin_source(&mut self, source: SourceId, taps: &[TapId]) {
+        if source != self.source {
+            self.fold.begin_source(source);
+            self.source = source;
+        }
+        self.feeds.clear();
+        for tap in taps {
+            self.add_tap(*tap);
+        }
+    }
+
+    /// One more tap of the source.
+    pub fn add_tap(&mut self, tap: TapId) {
+        if self.feeds.iter().any(|f| f.tap() == tap) {
+            return;
+        }
+        self.feeds.push(Feed::new(&self.store, tap, self.positions.get(&tap).copied()));
+        self.feeds.sort_by_key(Feed::tap);
+    }
+
+    /// Folds what is there. `last`: no more taps will be added to the source.
+    pub fn step(&mut self) -> Result<Step, IndexerError> {
+        let (fresh, ended) = self.refill()?;
+        let folded = match self.mode {
+            Mode::Live => {
+                self.dissect_all(fresh);
+                self.fold_ready()?
+            }
+            Mode::Bulk => self.fold_beside(fresh)?,
+        };
+        if folded {
+            self.dirty = true;
+            self.publish()?;
+            return Ok(Step::Folded);
+        }
+        Ok(if ended && self.feeds.iter().all(|f| f.ready.is_empty()) { Step::End } else { Step::Idle })
+    }
+
+    /// Takes chunks from the tails, for feeds that run low. Says whether all taps are at their end.
+    fn refill(&mut self) -> Result<(Vec<(usize, Batch)>, bool), IndexerError> {
+        let ahead = if self.mode == Mode::Bulk { AHEAD_BULK } else { AHEAD_LIVE };
+        let (mut fresh, mut ended) = (Vec::new(), true);
+        for (n, feed) in self.feeds.iter_mut().enumerate() {
+            if feed.ready.len() > ahead {
+                ended = false;
+                continue;
+            }
+            let mut batches = Vec::new();
+            ended &= feed.pull(ahead, &mut batches)? == Refill::End;
+            self.unreadable_bytes += std::mem::take(&mut feed.unreadable_bytes);
+            fresh.extend(batches.into_iter().map(|b| (n, b)));
+        }
+        Ok((fresh, ended))
+    }
+
+    fn dissect_all(&mut self, fresh: Vec<(usize, Batch)>) {
+        for (n, mut batch) in fresh {
+            batch.dissect(&self.hasher);
+            self.feeds[n].ready.push_back(batch);
+        }
+    }
+
+    /// Folds what is ready while the other cores take the next chunks apart.
+    fn fold_beside(&mut self, mut fresh: Vec<(usize, Batch)>) -> Result<bool, IndexerError> {
+        let hasher = self.hasher.clone();
+        let (folded, ()) = rayon::join(
+            || self.fold_ready(),
+            || fresh.par_iter_mut().for_each(|(_, batch)| batch.dissect(&hasher)),
+        );
+        let more = !fresh.is_empty();
+        for (n, batch) in fresh {
+            self.feeds[n].ready.push_back(batch);
+        }
+        Ok(folded? | more)
+    }
+
+    fn fold_ready(&mut self) -> Result<bool, IndexerError> {
+        let mut folded = false;
+        loop {
+            let heads: smallvec::SmallVec<[Head; 4]> = self.feeds.iter().map(head).collect();
+            let impatient = self.waiting_since.is_some_and(|since| since.elapsed() > SKEW);
+            match next(&heads, impatient) {
+                Next::Take(n, until) => {
+                    self.skew_exceeded += u64::from(impatient);
+                    self.waiting_since = None;
+                    self.take(n, until)?;
+                    folded = true;
+                }
+                Next::Wait => {
+                    let anything = heads.iter().any(|h| matches!(h, Head::Packet(_)));
+                    if anything {
+                        self.waiting_since.get_or_insert_with(Instant::now);
+                    }
+                    return Ok(folded);
+                }
+                Next::End => return Ok(folded),
+            }
+        }
+    }
+
+    /// Folds one tap's packets up to a time, at most to the end of its batch.
+    fn take(&mut self, n: usize, until: CaptureTime) -> Result<(), IndexerError> {
+        let tap = self.feeds[n].tap();
+        let Some(shard) = self.feeds[n].ready.front().map(|b| b.shard.id()) else { return Ok(()) };
+        self.enter(tap, shard)?;
+        let Self { feeds, fold, .. } = self;
+        let feed = &mut feeds[n];
+        let (Some(batch), mut at, mut latest) = (feed.ready.front(), feed.at, feed.latest) else { return Ok(()) };
+        while let Some(d) = batch.descriptors.get(at) {
+            latest = latest.max(d.time);
+            if latest > until {
+                break;
+            }
+            fold.handle(tap, shard, d, batch.data(d));
+            at += 1;
+        }
+        let position = batch.descriptors.get(at).map_or(batch.chunk.end(), |d| d.record);
+        (feed.at, feed.latest) = (at, feed.latest.max(latest.min(until)));
+        self.latest = self.latest.max(feed.latest);
+        if at >= batch.descriptors.len() {
+            feed.retire();
+        }
+        self.positions.insert(tap, (shard, position));
+        self.dirty = true;
+        if self.fold.output().batch.bytes() > BATCH_BYTES_MAX {
+            self.commit()?;
+        }
+        Ok(())
+    }
+
+    /// A tap moves on to another shard: blocks of the old one are closed, and the state is kept as of the new one's beginning.
+    fn enter(&mut self, tap: TapId, shard: ShardId) -> Result<(), IndexerError> {
+        let before = self.in_shard.insert(tap, shard);
+        if before == Some(shard) {
+            return Ok(());
+        }
+        if let Some(before) = before {
+            self.fold.end_shard(tap, before);
+        }
+        self.positions.insert(tap, (shard, 0));
+        self.commit()?;
+        let saved = self.saved();
+        let out = self.fold.output();
+        out.batch.put_checkpoint(shard, saved);
+        self.checkpoints.push(shard);
+        // Recovery never cuts further back than the shard before the one that was being written.
+        if self.checkpoints.len() > 2 {
+            out.batch.put_checkpoint(self.checkpoints.remove(0), Vec::new());
+        }
+        Ok(())
+    }
+
+    fn saved(&self) -> Vec<u8> {
+        Saved { source: self.source, positions: self.positions.clone(), fold: self.fold.state() }.encode()
+    }
+
+    /// Hands out packets to live viewers, and promises.
+    fn publish(&mut self) -> Result<(), IndexerError> {
+        let Some(hub) = &self.hub else { return Ok(()) };
+        let media = std::mem::take(&mut self.fold.output().media);
+        for live in &media {
+            if hub.wanted(live.stream)
+                && let Some(packet) = self.footage.media_packet(live.segment, &live.entry)?
+            {
+                hub.publish(live.stream, packet);
+            }
+        }
+        let mut media = media;
+        media.clear();
+        self.fold.output().media = media;
+        Ok(())
+    }
+
+    /// Answers subscriptions: everything before is committed first. To be called between steps.
+    pub fn answer(&mut self) -> Result<(), IndexerError> {
+        let Some(hub) = self.hub.clone() else { return Ok(()) };
+        let requests = hub.take_requests();
+        if !requests.is_empty() {
+            self.commit()?;
+            for request in requests {
+                request.answer(self.latest);
+            }
+        }
+        self.fold.output().live = hub.subscriptions() > 0;
+        Ok(())
+    }
+
+    /// Commits when a second has passed since the last time.
+    pub fn commit_if_due(&mut self) -> Result<(), IndexerError> {
+        if self.dirty && self.committed.elapsed() >= Duration::from_secs(1) {
+            self.commit()?;
+        }
+        Ok(())
+    }
+
+    /// Writes rows, state and positions in one piece.
+    pub fn commit(&mut self) -> Result<(), IndexerError> {
+        self.committed = Instant::now();
+        if !self.dirty && self.fold.output().batch.is_empty() {
+            return Ok(());
+        }
+        self.note_drops()?;
+        self.fold.put_open();
+        let saved = self.saved();
+        let mut batch = std::mem::take(&mut self.fold.output().batch);
+        batch.put_state(saved);
+        for (tap, (shard, offset)) in &self.positions {
+            batch.put_position(*tap, *shard, *offset);
+        }
+        self.index.commit(batch)?;
+        self.dirty = false;
+        Ok(())
+    }
+
+    /// All packets of the source are folded: what waits for more is written.
+    pub fn end_source(&mut self) -> Result<(), IndexerError> {
+        self.commit()
+    }
+
+    /// Tells the fold of losses that the journal has: they explain gaps.
+    fn note_drops(&mut self) -> Result<(), IndexerError> {
+        for drops in self.store.drops_since(&mut self.drops_read) {
+            self.fold.handle_drops(&drops);
+        }
+        Ok(())
+    }
+
+    /// News since they were taken last.
+    pub fn take_events(&mut self) -> Vec<FoldEvent> {
+        std::mem::take(&mut self.fold.output().events)
+    }
+
+    /// Sessions' signs of life.
+    pub fn observations(&self) -> Vec<Observation> {
+        self.fold.observations()
+    }
+
+    /// Counts since the index began.
+    pub fn stats(&self) -> FoldStats {
+        self.fold.stats()
+    }
+
+    /// Bytes that are published and not folded.
+    pub fn lag_bytes(&self) -> u64 {
+        let behind = |s: &capture::ShardInfo| match self.positions.get(&s.tap) {
+            Some((shard, _)) if s.id < *shard => 0,
+            Some((shard, offset)) if s.id == *shard => s.bytes.saturating_sub(*offset),
+            _ => s.bytes,
+        };
+        let mine = |s: &&capture::ShardInfo| self.feeds.iter().any(|f| f.tap() == s.tap);
+        self.store.shards().iter().filter(mine).map(behind).sum()
+    }
+}
+
+fn head(feed: &Feed) -> Head {
+    match (feed.head_time(), feed.watermark) {
+        (Some(time), _) => Head::Packet(time),
+        (None, Some(CaptureTime::MAX)) => Head::End,
+        (None, Some(watermark)) => Head::Quiet(watermark),
+        (None, None) => Head::Quiet(CaptureTime::MIN),
+    }
+}

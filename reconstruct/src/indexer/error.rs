@@ -1,0 +1,38 @@
+//! What can keep a store from being indexed.
+
+use crate::fold::FoldError;
+use crate::footage::FootageError;
+use crate::index::IndexError;
+use capture::{ReadError, ShardId, StoreError};
+
+/// A store that can't be indexed.
+#[derive(Debug, thiserror::Error)]
+pub enum IndexerError {
+    /// The index.
+    #[error(transparent)]
+    Index(#[from] IndexError),
+    /// A shard.
+    #[error(transparent)]
+    Read(#[from] ReadError),
+    /// The store.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// Footage, for live viewers.
+    #[error(transparent)]
+    Footage(#[from] FootageError),
+    /// The fold's saved state.
+    #[error(transparent)]
+    Fold(#[from] FoldError),
+    /// The saved state is not of this version.
+    #[error("the index was made by another version of tapdeck; `tapdeck reindex` makes it anew from the shards")]
+    State,
+    /// The index knows more than the shards hold, and has no checkpoint to go back to.
+    #[error("the index is ahead of shard {shard}, as after a power loss; `tapdeck reindex` makes it anew from the shards")]
+    Ahead {
+        /// The shard.
+        shard: ShardId,
+    },
+    /// The system refused a thread.
+    #[error("starting the indexer: {0}")]
+    Thread(std::io::Error),
+}

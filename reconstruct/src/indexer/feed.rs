@@ -1,0 +1,137 @@
+//! One tap's packets on their way into the fold: chunks of its shards, taken apart (stage one) and waiting for their turn.
+
+use crate::fold::{Descriptor, FlowHasher};
+use capture::{CaptureTime, Chunk, LinkType, ReadError, Shard, ShardId, Store, TapId, TapTail};
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+/// A chunk and the descriptors of its records.
+#[derive(Debug)]
+pub struct Batch {
+    /// The chunk's shard; holding it keeps the bytes.
+    pub shard: Arc<Shard>,
+    /// The chunk.
+    pub chunk: Chunk,
+    /// One for each record, in order.
+    pub descriptors: Vec<Descriptor>,
+}
+
+impl Batch {
+    /// Takes the records apart. No state: batches may be filled in parallel.
+    pub fn dissect(&mut self, hasher: &FlowHasher) {
+        let link = self.shard.link();
+        self.descriptors.extend(self.chunk.records().map(|record| Descriptor::new(link, &record, hasher)));
+    }
+
+    /// The bytes of a descriptor's record.
+    #[inline]
+    pub fn data(&self, d: &Descriptor) -> &[u8] {
+        let from = (d.record - self.chunk.base + capture::RECORD_HEADER_LEN) as usize;
+        &self.chunk.bytes[from..from + d.captured_len as usize]
+    }
+}
+
+/// A tap's packets, in order.
+#[derive(Debug)]
+pub struct Feed {
+    tail: TapTail,
+    store: Store,
+    /// Taken apart, not yet folded.
+    pub ready: VecDeque<Batch>,
+    /// How many descriptors of the first batch are folded.
+    pub at: usize,
+    /// The latest time so far: a tap's packets stay in order when its clock steps back.
+    pub latest: CaptureTime,
+    /// Descriptor lists to be used again.
+    spare: Vec<Vec<Descriptor>>,
+    /// Whether the tap had nothing more when it was last asked, and nothing earlier than this will come.
+    pub watermark: Option<CaptureTime>,
+    /// Bytes that were passed over because no record could be read there.
+    pub unreadable_bytes: u64,
+}
+
+/// What a refill found.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Refill {
+    /// More chunks.
+    Some,
+    /// Nothing at the moment.
+    None,
+    /// The tap is closed and read to its end.
+    End,
+}
+
+impl Feed {
+    /// Reads a tap from `position` on.
+    pub fn new(store: &Store, tap: TapId, position: Option<(ShardId, u64)>) -> Self {
+        Self {
+            tail: TapTail::new(store, tap, position),
+            store: store.clone(),
+            ready: VecDeque::new(),
+            at: 0,
+            latest: CaptureTime::MIN,
+            spare: Vec::new(),
+            watermark: None,
+            unreadable_bytes: 0,
+        }
+    }
+
+    /// The tap.
+    pub fn tap(&self) -> TapId {
+        self.tail.tap()
+    }
+
+    /// Takes up to `chunks` chunks that are not dissected yet into `into`.
+    pub fn pull(&mut self, chunks: usize, into: &mut Vec<Batch>) -> Result<Refill, ReadError> {
+        let mut found = Refill::None;
+        for _ in 0..chunks {
+            match self.tail.next() {
+                Ok(Some((shard, chunk))) => {
+                    let mut descriptors = self.spare.pop().unwrap_or_default();
+                    descriptors.clear();
+                    into.push(Batch { shard, chunk, descriptors });
+                    self.watermark = None;
+                    found = Refill::Some;
+                }
+                Ok(None) => {
+                    // Read after `next`: what it promises holds for what `next` did not give.
+                    self.watermark = Some(self.tail.watermark());
+                    return Ok(if found == Refill::None && self.tail.finished() { Refill::End } else { found });
+                }
+                Err(ReadError::Torn { shard, offset }) => self.pass_over(shard, offset),
+                Err(e) => return Err(e),
+            }
+        }
+        Ok(found)
+    }
+
+    /// Damage: goes on at the next known record of the shard.
+    fn pass_over(&mut self, shard: ShardId, offset: u64) {
+        let info = self.store.shard_info(shard);
+        let anchor = info.as_ref().and_then(|i| i.anchors.iter().copied().find(|a| *a > offset));
+        let end = info.map_or(offset, |i| i.bytes);
+        self.unreadable_bytes += anchor.unwrap_or(end).saturating_sub(offset);
+        tracing::warn!(%shard, offset, "no record can be read here; `tapdeck verify` shows how much is damaged");
+        self.tail.skip_to(anchor);
+    }
+
+    /// The next packet's time in this tap's order; `None` when nothing is ready.
+    #[inline]
+    pub fn head_time(&self) -> Option<CaptureTime> {
+        let d = self.ready.front()?.descriptors.get(self.at)?;
+        Some(self.latest.max(d.time))
+    }
+
+    /// The first batch is folded to its end.
+    pub fn retire(&mut self) {
+        if let Some(batch) = self.ready.pop_front() {
+            self.spare.push(batch.descriptors);
+        }
+        self.at = 0;
+    }
+
+    /// Link type of what comes next, if anything is ready.
+    pub fn link(&self) -> Option<LinkType> {
+        self.ready.front().map(|b| b.shard.link())
+    }
+}

@@ -1,0 +1,183 @@
+//! Indexing while a recording runs: one thread that follows the taps, serves live viewers and commits once a second.
+
+use super::bulk::{bulk_index, taps_of};
+use super::driver::{Driver, Mode, Step};
+use super::error::IndexerError;
+use crate::fold::{FoldEvent, FoldStats, Observation};
+use crate::footage::LiveHub;
+use crate::index::Index;
+use capture::{SourceId, Store, WriterLock};
+use serde::Serialize;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+/// The longest the thread sleeps: a subscription or a flush that is asked for waits no longer on a quiet link.
+const WAIT: Duration = Duration::from_millis(10);
+/// Most news kept until they are taken.
+const EVENTS_MAX: usize = 4_096;
+
+/// How the indexer is doing.
+#[derive(Clone, Copy, Debug, Default, Serialize)]
+pub struct IndexerStats {
+    /// Packets folded since the index began.
+    pub packets: u64,
+    /// RTP packets of them.
+    pub media_packets: u64,
+    /// Bytes that are captured and not folded.
+    pub lag_bytes: u64,
+    /// Packets that did not wait for a quiet tap of the same recording any longer.
+    pub skew_exceeded: u64,
+    /// Bytes in which no record could be read.
+    pub unreadable_bytes: u64,
+    /// Packets and connections beyond a bound.
+    pub over_bound: u64,
+}
+
+#[derive(Debug, Default)]
+struct Shared {
+    stop: AtomicBool,
+    flush_asked: AtomicU64,
+    flush_done: AtomicU64,
+    stats: Mutex<IndexerStats>,
+    events: Mutex<Vec<FoldEvent>>,
+    observations: Mutex<Vec<Observation>>,
+}
+
+/// A running indexer.
+#[derive(Debug)]
+pub struct LiveIndexer {
+    shared: Arc<Shared>,
+    thread: Option<JoinHandle<Result<FoldStats, IndexerError>>>,
+}
+
+impl LiveIndexer {
+    /// First folds what an earlier run has left, then follows the source's taps, which are all open.
+    pub fn start(
+        store: &Store,
+        lock: &WriterLock,
+        index: &Index,
+        hub: &LiveHub,
+        source: SourceId,
+    ) -> Result<Self, IndexerError> {
+        let _ = lock;
+        let shared = Arc::new(Shared::default());
+        let (store, index, hub, theirs) = (store.clone(), index.clone(), hub.clone(), shared.clone());
+        let body = move || {
+            let result = follow(&store, &index, &hub, source, &theirs);
+            hub.close();
+            // Nobody waits for a flush that will not come.
+            theirs.flush_done.store(u64::MAX, Ordering::Release);
+            result
+        };
+        let thread = std::thread::Builder::new().name("indexer".into()).spawn(body).map_err(IndexerError::Thread)?;
+        Ok(Self { shared, thread: Some(thread) })
+    }
+
+    /// How it is doing.
+    pub fn stats(&self) -> IndexerStats {
+        *guard(&self.shared.stats)
+    }
+
+    /// News since they were taken last.
+    pub fn take_events(&self) -> Vec<FoldEvent> {
+        std::mem::take(&mut *guard(&self.shared.events))
+    }
+
+    /// Sessions' signs of life, a second old at the most.
+    pub fn observations(&self) -> Vec<Observation> {
+        guard(&self.shared.observations).clone()
+    }
+
+    /// Commits what is folded and waits for it; false when it took longer than `at_most`.
+    pub fn flush(&self, at_most: Duration) -> bool {
+        let wanted = self.shared.flush_asked.fetch_add(1, Ordering::AcqRel) + 1;
+        let give_up = Instant::now() + at_most;
+        while self.shared.flush_done.load(Ordering::Acquire) < wanted {
+            if Instant::now() > give_up {
+                return false;
+            }
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        true
+    }
+
+    /// Whether the thread still runs; if not, `finish` says why.
+    pub fn running(&self) -> bool {
+        self.thread.as_ref().is_some_and(|t| !t.is_finished())
+    }
+
+    /// After the taps are closed: folds the rest, commits.
+    pub fn finish(mut self) -> Result<FoldStats, IndexerError> {
+        self.shared.stop.store(true, Ordering::Release);
+        match self.thread.take().map(JoinHandle::join) {
+            Some(Ok(result)) => result,
+            Some(Err(panic)) => std::panic::resume_unwind(panic),
+            None => Ok(FoldStats::default()),
+        }
+    }
+}
+
+fn follow(store: &Store, index: &Index, hub: &LiveHub, source: SourceId, shared: &Shared) -> Result<FoldStats, IndexerError> {
+    let mut driver = Driver::new(store, index, Some(hub.clone()), Mode::Live)?;
+    for earlier in store.sources().iter().filter(|s| s.id < source && s.id >= driver.source()) {
+        driver.begin_source(earlier.id, &taps_of(store, earlier.id));
+        while driver.step()? != Step::End {
+            driver.commit_if_due()?;
+        }
+        driver.end_source()?;
+    }
+    driver.begin_source(source, &taps_of(store, source));
+    let mut told = Instant::now();
+    loop {
+        let stopping = shared.stop.load(Ordering::Acquire);
+        let step = driver.step()?;
+        driver.answer()?;
+        let asked = shared.flush_asked.load(Ordering::Acquire);
+        if asked > shared.flush_done.load(Ordering::Acquire) && step != Step::Folded {
+            driver.commit()?;
+            shared.flush_done.store(asked, Ordering::Release);
+        }
+        driver.commit_if_due()?;
+        if told.elapsed() > Duration::from_millis(500) || stopping {
+            told = Instant::now();
+            tell(&mut driver, shared);
+        }
+        match step {
+            Step::End if stopping => break,
+            Step::Folded => {}
+            Step::Idle | Step::End => store.wait(WAIT),
+        }
+    }
+    driver.end_source()?;
+    index.sync()?;
+    tell(&mut driver, shared);
+    Ok(driver.stats())
+}
+
+fn tell(driver: &mut Driver, shared: &Shared) {
+    let stats = driver.stats();
+    *guard(&shared.stats) = IndexerStats {
+        packets: stats.packets,
+        media_packets: stats.media_packets,
+        lag_bytes: driver.lag_bytes(),
+        skew_exceeded: driver.skew_exceeded,
+        unreadable_bytes: driver.unreadable_bytes,
+        over_bound: stats.flows_over_bound + stats.connections_over_bound + stats.streams_over_bound + stats.sources_over_bound,
+    };
+    let mut events = guard(&shared.events);
+    events.extend(driver.take_events());
+    let excess = events.len().saturating_sub(EVENTS_MAX);
+    events.drain(..excess);
+    *guard(&shared.observations) = driver.observations();
+}
+
+fn guard<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Catches up before anything else runs, for callers that want to wait for it.
+pub fn catch_up(store: &Store, lock: &WriterLock, index: &Index) -> Result<FoldStats, IndexerError> {
+    bulk_index(store, lock, index, &mut |_, _| {})
+}
