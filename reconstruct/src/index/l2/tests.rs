@@ -1,6 +1,10 @@
 use super::*;
-use crate::index::L1Builder;
+use crate::index::{
+    BLOCK_ENTRIES_MAX, BlockError, FlowId, L1Builder, L2Block, PacketEntry, SegmentId, StreamId,
+};
+use capture::{CaptureTime, ShardId};
 use proptest::prelude::*;
+use smallvec::SmallVec;
 use smallvec::smallvec;
 use std::collections::BTreeMap;
 

@@ -1,4 +1,5 @@
 use super::*;
+use crate::index::{BLOCK_ENTRIES_MAX, BlockError, L1Key};
 use proptest::prelude::*;
 
 fn header() -> impl Strategy<Value = HeaderFields> {
@@ -154,4 +155,21 @@ fn bytes_a_packet_over_tcp() {
     let each = (encode(&packets).len() + 16) as f64 / packets.len() as f64;
     println!("first level, TCP, 200 flows interleaved: {each:.2} bytes a packet, key included");
     assert!(each <= 4.2, "{each}");
+}
+
+/// A stream that is alone in its shards: positions follow at once.
+#[test]
+fn bytes_a_packet_alone() {
+    let mut end = 24;
+    let packets: Vec<_> = rtp_flow(1000, 1, 44)
+        .into_iter()
+        .map(|p| {
+            let offset = end;
+            end += 16 + u64::from(p.captured_len);
+            PacketEntry { offset, ..p }
+        })
+        .collect();
+    let each = (encode(&packets).len() + 16) as f64 / packets.len() as f64;
+    println!("first level, one flow alone: {each:.2} bytes a packet, key included");
+    assert!(each <= 1.5, "{each}");
 }
