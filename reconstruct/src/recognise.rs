@@ -151,7 +151,7 @@ mod tests {
     fn packet(ssrc: u32, n: u16, payload: &[u8]) -> Vec<u8> {
         let mut p = vec![0x80, 96];
         p.extend_from_slice(&n.to_be_bytes());
-        p.extend_from_slice(&(u32::from(n) / 3 * 3600).to_be_bytes());
+        p.extend_from_slice(&(u32::from(n.wrapping_add(100)) / 3 * 3600).to_be_bytes());
         p.extend_from_slice(&ssrc.to_be_bytes());
         p.extend_from_slice(payload);
         p
