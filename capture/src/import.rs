@@ -246,7 +246,11 @@ struct OpenTap {
 }
 
 impl Taps<'_> {
-    fn tap(&mut self, interface: u32, opened: &mut dyn FnMut(SourceId, TapId)) -> Result<&mut OpenTap, ImportError> {
+    fn tap(
+        &mut self,
+        interface: u32,
+        opened: &mut dyn FnMut(SourceId, TapId),
+    ) -> Result<&mut OpenTap, ImportError> {
         if !self.open.contains_key(&interface) {
             if self.open.len() >= MAX_TAPS {
                 return Err(ImportError::TooManyTaps { path: self.path.to_owned() });

@@ -31,6 +31,8 @@ use std::time::{Duration, Instant};
 const BATCH: usize = 512;
 /// How long a tap waits before it tries to open an interface again that went away.
 const REOPEN: Duration = Duration::from_millis(500);
+/// How far the packets of one ring can be out of order.
+const REORDERED: Duration = Duration::from_millis(5);
 /// The longest one look at the ring takes, and so a stop.
 const POLL_NANOS: i64 = 50_000_000;
 
@@ -216,6 +218,7 @@ impl Loop {
         loop {
             let before = wall_clock();
             let (writer, counters) = (&mut self.writer, &mut self.counters);
+            let mut last = CaptureTime::MIN;
             let taken = device.capture.dispatch(Some(BATCH), |packet| {
                 // Nanoseconds stand in `tv_usec`: the capture was opened with that precision.
                 #[allow(clippy::useless_conversion)]
@@ -223,6 +226,7 @@ impl Loop {
                     packet.header.ts.tv_sec.into(),
                     packet.header.ts.tv_usec.into(),
                 );
+                last = time;
                 match writer.append(time, packet.header.len, packet.data) {
                     Appended::Stored => counters.stored(packet.header.caplen),
                     Appended::Dropped => counters.dropped_ours += 1,
@@ -235,7 +239,12 @@ impl Loop {
                     self.writer.set_watermark(before.minus(held_back));
                     return;
                 }
-                Ok(_) => self.writer.publish(),
+                Ok(_) => {
+                    self.writer.publish();
+                    // A link that is never idle has to say as well how far it is: its packets come in order, but for
+                    // those that two processors took at the same moment.
+                    self.writer.set_watermark(last.minus(REORDERED));
+                }
                 Err(error) => {
                     self.writer.publish();
                     tracing::warn!(interface = %self.config.interface, "the interface went away: {error}");
@@ -254,9 +263,9 @@ impl Loop {
     fn reopen(&mut self) {
         std::thread::sleep(REOPEN);
         self.writer.set_watermark(wall_clock());
-        let link = self.device.as_ref().map(Device::link);
+        // One that came back as another kind of link would make the shard a lie.
         if let Ok(device) = Device::open(&self.config)
-            && link.is_none_or(|l| l == device.link())
+            && device.link() == self.writer.link()
         {
             tracing::info!(interface = %self.config.interface, "the interface is back");
             self.counters.reopened();

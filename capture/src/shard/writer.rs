@@ -9,7 +9,7 @@ use super::format::{self, FILE_HEADER_LEN, MAX_CAPTURED_LEN, RECORD_HEADER_LEN, 
 use super::live::{LiveShard, Slot, TapLive, lock};
 use super::staging::{OPEN_SHARDS, SLOT_LEN, Staging, place};
 use crate::store::{NewTap, Store, WriterLock};
-use crate::{CaptureTime, StoreError, TapId};
+use crate::{CaptureTime, LinkType, StoreError, TapId};
 use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use std::sync::{Arc, PoisonError};
 use std::thread::JoinHandle;
@@ -130,6 +130,11 @@ impl ShardWriter {
     /// The tap that is written.
     pub fn tap(&self) -> TapId {
         self.live.info.id
+    }
+
+    /// Its link type.
+    pub fn link(&self) -> LinkType {
+        self.live.info.link
     }
 
     /// Takes over one packet. `data` longer than 256 KiB is cut, as by a snaplen.
