@@ -105,6 +105,8 @@ const FIRST_READ_BYTES: usize = 32 * 1024;
 const GO_TIMEOUT: Duration = Duration::from_secs(15);
 /// So many refused datagrams in a row: nobody listens there.
 const REFUSED_MAX: u32 = 50;
+/// Time between the last datagram and BYE.
+const BYE_AFTER: Duration = Duration::from_millis(250);
 /// Time for the last words.
 const LAST_WORDS: Duration = Duration::from_secs(1);
 const CNAME: &str = "tapdeck";
@@ -218,6 +220,13 @@ impl Player {
         self.report(&mut play, false);
         let ended = self.run_play(&mut play).await;
         if ended {
+            if self.outlet.has_datagrams() {
+                // BYE has a socket of its own and would overtake the last packets: ffmpeg stops reading at it.
+                tokio::select! {
+                    command = self.commands.recv() => self.stashed = Some(command.unwrap_or(Command::Close)),
+                    () = sleep(BYE_AFTER) => {}
+                }
+            }
             self.report(&mut play, true);
             self.last_words().await;
             self.note(Note::Ended { session: self.context.session }).await;
