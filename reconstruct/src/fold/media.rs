@@ -1,7 +1,7 @@
 //! An RTP packet on its way through the fold: its header and where its bytes are.
 
-use crate::codec::HEAD_LEN;
-use crate::index::{Carrier, HeaderFields};
+use crate::codec::{HEAD_LEN, Placed};
+use crate::index::{Carrier, HeaderFields, MediaEntry, MediaFlags};
 use crate::model::FlowId;
 use crate::rtp::RtpPacket;
 use crate::span::Piece;
@@ -43,6 +43,29 @@ impl Media {
         self.pieces.last().map(|p| p.shard)
     }
 
+    /// Its entry in the second level.
+    pub fn entry(&self, ext: u64, placed: Placed) -> MediaEntry {
+        let mut flags = MediaFlags::NONE;
+        for (set, flag) in [
+            (placed.au_start, MediaFlags::AU_START),
+            (placed.clean, MediaFlags::CLEAN),
+            (placed.parameter_sets, MediaFlags::PARAMETER_SETS),
+        ] {
+            if set {
+                flags |= flag;
+            }
+        }
+        MediaEntry {
+            seq: ext,
+            timestamp: self.timestamp,
+            marker: self.marker,
+            time: self.time,
+            flags,
+            len: self.pieces.iter().map(|p| p.len).sum(),
+            pieces: self.pieces.clone(),
+        }
+    }
+
     /// From a parsed header and where the packet is.
     pub fn new(
         rtp: &RtpPacket<'_>,
@@ -74,6 +97,10 @@ pub struct Held {
     pub media: Media,
     /// Extended sequence number, once it is known.
     pub ext: u64,
+    /// A packet with a higher number was captured before.
+    pub late: bool,
+    /// Live viewers have it already.
+    pub published: bool,
     /// The payload's beginning.
     pub head: Vec<u8>,
 }
@@ -81,7 +108,7 @@ pub struct Held {
 impl Held {
     /// Copies what is needed of the payload.
     pub fn new(media: Media, ext: u64, payload: &[u8]) -> Self {
-        Self { media, ext, head: payload[..payload.len().min(HEAD_LEN)].to_vec() }
+        Self { media, ext, late: false, published: false, head: payload[..payload.len().min(HEAD_LEN)].to_vec() }
     }
 }
 

@@ -2,9 +2,9 @@
 
 use super::media::Media;
 use crate::codec::Placed;
-use crate::index::{Carrier, IndexBatch, L2Builder, MediaEntry, MediaFlags};
+use crate::index::{Carrier, IndexBatch, L2Builder, MediaEntry};
 use crate::model::{FlowId, GapRow, RtcpRow, SegmentId, SegmentPart, SegmentRow, SessionId, StreamId};
-use capture::{CaptureTime, ShardId, TapId};
+use capture::{ShardId, TapId};
 use serde::{Deserialize, Serialize};
 use smallvec::SmallVec;
 
@@ -83,25 +83,7 @@ impl Segment {
         batch: &mut IndexBatch,
     ) -> Option<MediaEntry> {
         let shard = media.shard()?;
-        let mut flags = MediaFlags::NONE;
-        if placed.au_start {
-            flags |= MediaFlags::AU_START;
-        }
-        if placed.clean {
-            flags |= MediaFlags::CLEAN;
-        }
-        if placed.parameter_sets {
-            flags |= MediaFlags::PARAMETER_SETS;
-        }
-        let entry = MediaEntry {
-            seq: ext,
-            timestamp: media.timestamp,
-            marker: media.marker,
-            time: media.time,
-            flags,
-            len: media.pieces.iter().map(|p| p.len).sum(),
-            pieces: media.pieces.clone(),
-        };
+        let entry = media.entry(ext, placed);
         let part = self.part(media.tap, shard, batch);
         let p = &mut part.part;
         if shard < p.shard {

@@ -118,6 +118,13 @@ pub struct StreamRow {
     pub discovered: CaptureTime,
 }
 
+impl StreamRow {
+    /// All that it is known as.
+    pub fn keys(&self) -> impl Iterator<Item = &StreamKey> {
+        std::iter::once(&self.key).chain(&self.aliases)
+    }
+}
+
 /// One media of a session.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct TrackRow {

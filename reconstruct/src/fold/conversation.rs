@@ -1,0 +1,502 @@
+//! TCP connections: reassembled while they may be RTSP, and what they carry taken apart.
+//!
+//! A connection is looked into until both its directions have shown nothing of RTSP for as long as the framing is willing to
+//! search; then its packets are in the first level only.
+
+use super::flows::Flows;
+use super::media::{FlowFacts, Media, SavedCarrier};
+use super::probe::{Probe, Unannounced};
+use super::session::Dealings;
+use super::world::World;
+use crate::index::PacketEntry;
+use crate::interleaved::{Frame, Interleaved, InterleavedEvent};
+use crate::model::{FlowId, FlowKind, SessionEnd, Transport};
+use crate::rtcp::looks_like_rtcp;
+use crate::rtp::RtpPacket;
+use crate::rtsp::{Closed, Dialogue, End, MessageReader};
+use crate::span::Location;
+use crate::tcp::{Connection, EndReason, HoleCause, Segment, Side, TcpEvent, TcpLimits};
+use capture::{CaptureTime, ShardId, TapId};
+use serde::{Deserialize, Serialize};
+use smallvec::SmallVec;
+use std::collections::VecDeque;
+use std::net::SocketAddr;
+
+/// Captured packets of a direction that are remembered: an interleaved frame of 64 KiB has 45 pieces of a full segment.
+const RECENT_MAX: usize = 64;
+/// Bytes of a direction after which a connection without anything of RTSP is not looked into any more.
+const UNDECIDED_BYTES_MAX: u64 = 512 << 10;
+/// Channels of one direction that are looked at without an announcement.
+const PROBED_CHANNELS_MAX: usize = 16;
+
+/// A TCP connection.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct Conversation {
+    pub last: CaptureTime,
+    connection: Connection,
+    inside: Inside,
+    /// Highest acknowledgement seen of each side, for signs of life.
+    acks: [u32; 2],
+}
+
+/// What a connection carries.
+#[derive(Debug, Serialize, Deserialize)]
+struct Inside {
+    dialogue: Dialogue,
+    dealings: Dealings,
+    sides: [Direction; 2],
+    /// Something of RTSP was seen.
+    rtsp: bool,
+}
+
+/// What one end sends.
+#[derive(Debug, Serialize, Deserialize)]
+struct Direction {
+    from: SocketAddr,
+    to: SocketAddr,
+    /// Place of its flow, once one of its packets was seen.
+    flow: Option<u32>,
+    framing: Interleaved,
+    text: MessageReader,
+    recent: VecDeque<Recent>,
+    probes: Vec<(u8, Probe)>,
+    bytes: u64,
+    ended: bool,
+}
+
+/// A captured packet with payload.
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
+struct Recent {
+    tap: TapId,
+    shard: ShardId,
+    entry: u32,
+    carrier: SavedCarrier,
+}
+
+/// A segment and where it was captured.
+pub struct Captured<'a> {
+    pub now: CaptureTime,
+    pub tap: TapId,
+    pub entry: &'a PacketEntry,
+    pub number: u32,
+    pub segment: Segment<'a>,
+}
+
+/// What to do with a connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Outlook {
+    /// Go on.
+    Open,
+    /// It is not RTSP.
+    Hopeless,
+}
+
+struct Context<'a> {
+    world: &'a mut World,
+    flows: &'a Flows,
+    tap: TapId,
+    shard: ShardId,
+}
+
+/// What a framing is given.
+enum Input<'a> {
+    Start { syn: bool },
+    Data { bytes: &'a [u8], at: Location, time: CaptureTime },
+    Hole { len: u64 },
+    Finish,
+}
+
+const fn index(side: Side) -> usize {
+    match side {
+        Side::A => 0,
+        Side::B => 1,
+    }
+}
+
+const fn end(side: Side) -> End {
+    match side {
+        Side::A => End::A,
+        Side::B => End::B,
+    }
+}
+
+impl Conversation {
+    /// Between two ends; A's is the first packet.
+    pub fn new(a: SocketAddr, b: SocketAddr, now: CaptureTime) -> Self {
+        Self { last: now, connection: Connection::default(), inside: Inside::new(a, b), acks: [0; 2] }
+    }
+
+    /// The flow of a side has this place.
+    pub fn set_flow(&mut self, side: Side, flow: u32) {
+        self.inside.sides[index(side)].flow = Some(flow);
+    }
+
+    /// Places of both flows.
+    pub fn flows(&self) -> impl Iterator<Item = u32> {
+        self.inside.sides.iter().filter_map(|d| d.flow)
+    }
+
+    /// Both sides with the places of their flows.
+    pub fn sides(&self) -> impl Iterator<Item = (Side, u32)> {
+        let [a, b] = &self.inside.sides;
+        a.flow.map(|f| (Side::A, f)).into_iter().chain(b.flow.map(|f| (Side::B, f)))
+    }
+
+    /// The session that goes on in it.
+    pub fn session(&self) -> Option<u32> {
+        self.inside.dealings.session
+    }
+
+    /// Tracks that nobody announced.
+    pub fn inferred_tracks(&self) -> impl Iterator<Item = u32> {
+        self.inside.sides.iter().flat_map(|d| &d.probes).flat_map(|(_, probe)| probe.tracks())
+    }
+
+    /// Lets go of what is kept.
+    pub fn forget(&mut self, world: &mut World) {
+        for (_, probe) in self.inside.sides.iter_mut().flat_map(|d| &mut d.probes) {
+            probe.forget(world);
+        }
+    }
+
+    /// Whether anything of RTSP was seen in it.
+    pub fn is_rtsp(&self) -> bool {
+        self.inside.rtsp
+    }
+
+    /// What the flow of a side is.
+    pub fn kind(&self, side: Side, world: &World) -> FlowKind {
+        let session = self.session().and_then(|at| world.sessions.get(at));
+        match session {
+            Some(s) if s.row.camera == self.inside.sides[index(side)].from => FlowKind::Answers,
+            Some(_) => FlowKind::Commands,
+            None => FlowKind::Unknown,
+        }
+    }
+
+    /// A segment of `from`.
+    pub fn handle(
+        &mut self,
+        limits: &TcpLimits,
+        from: Side,
+        captured: &Captured<'_>,
+        flows: &Flows,
+        world: &mut World,
+    ) -> Outlook {
+        self.last = self.last.max(captured.now);
+        let Self { connection, inside, acks, .. } = self;
+        let segment = &captured.segment;
+        if !segment.payload.is_empty() {
+            inside.sides[index(from)].remember(captured);
+        }
+        let acked = &mut acks[index(from)];
+        if segment.ack.wrapping_sub(*acked) as i32 > 0 || *acked == 0 {
+            *acked = segment.ack;
+            inside.sign_of_life(from, captured.now, world);
+        }
+        let mut context = Context { world, flows, tap: captured.tap, shard: segment.at.shard };
+        connection.handle_segment(limits, from, captured.now, segment, &mut |side, event| {
+            inside.handle(side, event, captured.now, &mut context);
+        });
+        inside.outlook()
+    }
+
+    /// Time passes without a segment.
+    pub fn handle_timeout(&mut self, limits: &TcpLimits, now: CaptureTime, flows: &Flows, world: &mut World) {
+        let Self { connection, inside, .. } = self;
+        if connection.deadline(limits).is_none_or(|deadline| deadline > now) {
+            return;
+        }
+        let Some(&Recent { tap, shard, .. }) = inside.sides.iter().filter_map(|d| d.recent.back()).next() else { return };
+        let mut context = Context { world, flows, tap, shard };
+        connection.handle_timeout(limits, now, &mut |side, event| inside.handle(side, event, now, &mut context));
+    }
+
+    /// Nothing more will come: the connection is given up, or the source is at its end.
+    pub fn finish(&mut self, end: SessionEnd, flows: &Flows, world: &mut World) {
+        let Self { connection, inside, last, .. } = self;
+        let newest = inside.sides.iter().filter_map(|d| d.recent.back()).next().copied();
+        if let Some(Recent { tap, shard, .. }) = newest {
+            let mut context = Context { world, flows, tap, shard };
+            connection.finish(&mut |side, event| inside.handle(side, event, *last, &mut context));
+            for side in [Side::A, Side::B] {
+                inside.feed(side, Input::Finish, &mut context);
+            }
+            inside.poll(&mut context);
+        }
+        if let Some(session) = inside.dealings.session {
+            world.end_session(session, end, *last);
+        }
+    }
+}
+
+impl Inside {
+    fn new(a: SocketAddr, b: SocketAddr) -> Self {
+        Self {
+            dialogue: Dialogue::new(a, b),
+            dealings: Dealings::new(a, b),
+            sides: [Direction::new(a, b), Direction::new(b, a)],
+            rtsp: false,
+        }
+    }
+
+    fn outlook(&self) -> Outlook {
+        let silent = |d: &Direction| d.framing.is_dormant() && d.bytes > UNDECIDED_BYTES_MAX;
+        if !self.rtsp && self.sides.iter().any(silent) { Outlook::Hopeless } else { Outlook::Open }
+    }
+
+    fn sign_of_life(&self, from: Side, now: CaptureTime, world: &mut World) {
+        let Some(session) = self.dealings.session.and_then(|at| world.sessions.get_mut(at)) else { return };
+        if session.row.client == self.sides[index(from)].from {
+            session.client_signs += 1;
+            session.last = session.last.max(now);
+        }
+    }
+
+    fn handle(&mut self, side: Side, event: TcpEvent<'_>, now: CaptureTime, context: &mut Context<'_>) {
+        match event {
+            TcpEvent::Start { syn } => {
+                self.feed(side, Input::Start { syn }, context);
+                self.sides[index(side)].ended = false;
+            }
+            TcpEvent::Data { bytes, at, time } => {
+                self.sides[index(side)].bytes += bytes.len() as u64;
+                self.feed(side, Input::Data { bytes, at, time }, context);
+            }
+            TcpEvent::Hole { len, cause } => {
+                if cause == HoleCause::Acked {
+                    self.acknowledged(side, len, context.world);
+                }
+                self.feed(side, Input::Hole { len }, context);
+            }
+            TcpEvent::End { reason } => self.handle_end(side, reason, now, context),
+        }
+        self.poll(context);
+    }
+
+    fn acknowledged(&self, side: Side, bytes: u64, world: &mut World) {
+        for &(_, track, rtcp) in &self.dealings.channels {
+            if !rtcp {
+                world.handle_acknowledged_hole(track, bytes);
+            }
+        }
+        for track in self.sides[index(side)].probes.iter().flat_map(|(_, probe)| probe.tracks()) {
+            world.handle_acknowledged_hole(track, bytes);
+        }
+    }
+
+    fn handle_end(&mut self, side: Side, reason: EndReason, now: CaptureTime, context: &mut Context<'_>) {
+        self.feed(side, Input::Finish, context);
+        self.sides[index(side)].ended = true;
+        let closed = match reason {
+            EndReason::Fin if self.sides.iter().all(|d| d.ended) => Closed::Orderly,
+            EndReason::Reset | EndReason::Reused => Closed::Reset,
+            // The other side may still be sending, or the stream goes on.
+            EndReason::Fin | EndReason::Jumped => return,
+        };
+        self.dialogue.handle_close(now, closed);
+        self.poll(context);
+        // Without a dialogue there was nothing to close, but the session is over all the same.
+        if let Some(session) = self.dealings.session {
+            let end = if closed == Closed::Reset { SessionEnd::Reset } else { SessionEnd::Closed };
+            context.world.end_session(session, end, now);
+        }
+    }
+
+    /// Runs the framing of a side and takes what it finds.
+    #[inline]
+    fn feed(&mut self, side: Side, input: Input<'_>, context: &mut Context<'_>) {
+        let Self { dialogue, dealings, sides, rtsp } = self;
+        let Direction { from, to, flow, framing, text, recent, probes, .. } = &mut sides[index(side)];
+        let mut way = Way { from: *from, to: *to, flow: *flow, recent, probes, dealings };
+        let sink = &mut |event: InterleavedEvent<'_>| match event {
+            InterleavedEvent::Frame(frame) => {
+                *rtsp = true;
+                way.handle_frame(&frame, context);
+            }
+            InterleavedEvent::Text { bytes, at, time } => {
+                text.push(bytes);
+                while let Some(message) = text.poll() {
+                    *rtsp = true;
+                    dialogue.handle_message(end(side), time, message);
+                }
+                // At once: frames that follow in the same packet are on the channels that were agreed upon.
+                while let Some(event) = dialogue.poll_event() {
+                    context.world.handle_dialogue(way.dealings, at.shard, event);
+                }
+            }
+            InterleavedEvent::Broken => {
+                text.hole();
+                dialogue.handle_hole(end(side));
+            }
+            InterleavedEvent::TextEnd | InterleavedEvent::Skipped { .. } => {}
+        };
+        match input {
+            Input::Start { syn } => framing.handle_start(syn, sink),
+            Input::Data { bytes, at, time } => framing.handle_data(bytes, at, time, sink),
+            Input::Hole { len } => framing.handle_hole(len, sink),
+            Input::Finish => framing.finish(sink),
+        }
+    }
+
+    /// Takes what the dialogue says.
+    fn poll(&mut self, context: &mut Context<'_>) {
+        while let Some(event) = self.dialogue.poll_event() {
+            context.world.handle_dialogue(&mut self.dealings, context.shard, event);
+        }
+    }
+}
+
+impl Direction {
+    fn new(from: SocketAddr, to: SocketAddr) -> Self {
+        Self {
+            from,
+            to,
+            flow: None,
+            framing: Interleaved::default(),
+            text: MessageReader::default(),
+            recent: VecDeque::new(),
+            probes: Vec::new(),
+            bytes: 0,
+            ended: false,
+        }
+    }
+
+    fn remember(&mut self, captured: &Captured<'_>) {
+        if self.recent.len() >= RECENT_MAX {
+            self.recent.pop_front();
+        }
+        let entry = captured.entry;
+        self.recent.push_back(Recent {
+            tap: captured.tap,
+            shard: captured.segment.at.shard,
+            entry: captured.number,
+            carrier: SavedCarrier {
+                payload_offset: u32::from(entry.payload_offset),
+                payload_captured: entry.payload_captured(),
+                header: entry.header,
+            },
+        });
+    }
+}
+
+/// One direction of a connection, as far as frames concern it.
+struct Way<'a> {
+    from: SocketAddr,
+    to: SocketAddr,
+    flow: Option<u32>,
+    recent: &'a VecDeque<Recent>,
+    probes: &'a mut Vec<(u8, Probe)>,
+    dealings: &'a mut Dealings,
+}
+
+impl Way<'_> {
+    #[inline]
+    fn handle_frame(&mut self, frame: &Frame<'_>, context: &mut Context<'_>) {
+        if frame.missing > 0 {
+            // Its sequence number stays open and becomes a gap.
+            context.world.stats.frames_cut += 1;
+            return;
+        }
+        match self.dealings.channels.iter().find(|c| c.0 == frame.channel) {
+            Some(&(_, track, rtcp)) => self.handle_announced(track, rtcp, frame, context),
+            None => self.handle_unannounced(frame, context),
+        }
+    }
+
+    #[inline]
+    fn handle_announced(&mut self, track: u32, rtcp: bool, frame: &Frame<'_>, context: &mut Context<'_>) {
+        if rtcp || looks_like_rtcp(frame.head) {
+            let session = context.world.tracks.get(track).and_then(|t| context.world.sessions.get(t.session));
+            let from_camera = session.is_none_or(|s| s.row.camera == self.from);
+            let place = (context.tap, context.shard);
+            return context.world.handle_rtcp(track, frame.head, frame.time, place, from_camera);
+        }
+        match RtpPacket::parse(frame.head, usize::from(frame.len)) {
+            Ok(rtp) => {
+                let media = self.media(&rtp, frame, context.tap);
+                let flow = || self.flow_facts(context.flows);
+                context.world.handle_rtp(track, media, rtp.payload, flow);
+            }
+            Err(_) => context.world.stats.not_rtp += 1,
+        }
+    }
+
+    fn handle_unannounced(&mut self, frame: &Frame<'_>, context: &mut Context<'_>) {
+        let at = match self.probes.iter().position(|(channel, _)| *channel == frame.channel) {
+            Some(at) => at,
+            None if self.probes.len() < PROBED_CHANNELS_MAX => {
+                self.probes.push((frame.channel, Probe::default()));
+                self.probes.len() - 1
+            }
+            None => return,
+        };
+        if looks_like_rtcp(frame.head) {
+            return self.handle_reports(frame, context);
+        }
+        let Context { world, flows, tap, shard } = context;
+        let (from, to, flow, recent) = (self.from, self.to, self.flow, self.recent);
+        let packet = Unannounced {
+            now: frame.time,
+            bytes: frame.head,
+            len: u32::from(frame.len),
+            place: (*tap, *shard),
+            transport: Transport::Tcp,
+            channel: Some(frame.channel),
+        };
+        let media = |rtp: &RtpPacket<'_>| make_media(rtp, frame, recent, *tap);
+        let facts = || facts_of(flow, from, to, flows);
+        self.probes[at].1.handle(&packet, &media, &facts, &mut self.dealings.session, world);
+    }
+
+    /// Reports on a channel that nobody announced belong to the channel before.
+    fn handle_reports(&mut self, frame: &Frame<'_>, context: &mut Context<'_>) {
+        let rtp_channel = frame.channel.wrapping_sub(1);
+        let probe = self.probes.iter().find(|(channel, _)| *channel == rtp_channel);
+        let track = probe.and_then(|(_, probe)| probe.tracks().next());
+        if let Some(track) = track {
+            self.handle_announced(track, true, frame, context);
+        }
+    }
+
+    #[inline]
+    fn media(&self, rtp: &RtpPacket<'_>, frame: &Frame<'_>, tap: TapId) -> Media {
+        make_media(rtp, frame, self.recent, tap)
+    }
+
+    fn flow_facts(&self, flows: &Flows) -> FlowFacts {
+        facts_of(self.flow, self.from, self.to, flows)
+    }
+}
+
+fn facts_of(flow: Option<u32>, from: SocketAddr, to: SocketAddr, flows: &Flows) -> FlowFacts {
+    let flow = flow.and_then(|at| flows.get(at));
+    FlowFacts {
+        id: flow.map_or(FlowId::default(), |f| f.id),
+        src: from,
+        dst: to,
+        vlans: flow.map(|f| SmallVec::from_slice(f.vlans())).unwrap_or_default(),
+    }
+}
+
+#[inline]
+fn make_media(rtp: &RtpPacket<'_>, frame: &Frame<'_>, recent: &VecDeque<Recent>, tap: TapId) -> Media {
+    let mut carriers = SmallVec::new();
+    let mut last_tap = tap;
+    for piece in frame.pieces {
+        match find_recent(recent, piece.at()) {
+            Some(r) => {
+                last_tap = r.tap;
+                carriers.push(r.carrier);
+            }
+            None => break,
+        }
+    }
+    Media::new(rtp, u32::from(frame.len), (frame.time, last_tap), SmallVec::from_slice(frame.pieces), carriers)
+}
+
+/// The captured packet of a piece: mostly one of the last.
+#[inline]
+fn find_recent(recent: &VecDeque<Recent>, at: Location) -> Option<&Recent> {
+    recent.iter().rev().find(|r| r.entry == at.entry && r.shard == at.shard)
+}

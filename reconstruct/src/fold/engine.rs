@@ -1,0 +1,539 @@
+//! The fold itself: which flow a packet belongs to, and who gets it next.
+
+use super::conversation::{Captured, Conversation, Outlook};
+use super::descriptor::{Descriptor, Detail, FlowHasher, PROTO_NONE};
+use super::flows::{Flows, Role};
+use super::media::{FlowFacts, Media, SavedCarrier};
+use super::output::{FoldStats, Observation, Output};
+use super::slab::Slab;
+use super::udp::{Datagram, Datagrams};
+use super::world::World;
+use super::{Limits, sweep};
+use crate::defrag::Defragmenter;
+use crate::index::{HeaderFields, PacketEntry};
+use crate::model::{FlowId, FlowKey, FlowKind, NextIds, SessionEnd};
+use crate::rtp::RtpPacket;
+use crate::span::{Location, Piece};
+use crate::tcp::{Segment, Side, TcpLimits};
+use crate::wire::{Fragment, IpPair, TcpFlags, dissect_record};
+use capture::{CaptureTime, LinkType, RECORD_HEADER_LEN, ShardId, SourceId, TapId};
+use serde::{Deserialize, Serialize};
+use smallvec::{SmallVec, smallvec};
+use std::collections::VecDeque;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+
+/// Fragmented datagrams of which the flow is remembered for the fragments that follow the first.
+const FRAGMENTED_MAX: usize = 256;
+/// The state's layout. One of another layout is not read: the index is built anew.
+const STATE_VERSION: u32 = 1;
+
+/// Where a packet was captured.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Place {
+    /// The tap.
+    pub tap: TapId,
+    /// The shard.
+    pub shard: ShardId,
+    /// Link type of the shard.
+    pub link: LinkType,
+}
+
+/// How far a tap is folded.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct TapState {
+    pub tap: TapId,
+    pub shard: ShardId,
+    /// Offset of the next record.
+    pub offset: u64,
+    /// Latest capture time so far: what the merge of several taps goes by.
+    pub latest: CaptureTime,
+}
+
+/// Why a saved state can't be taken up.
+#[derive(Debug, thiserror::Error)]
+pub enum FoldError {
+    /// It was written by another version of this program.
+    #[error("the saved state has layout {found}, this version reads {STATE_VERSION}")]
+    Version {
+        /// The layout's number.
+        found: u32,
+    },
+    /// It is damaged.
+    #[error("the saved state is damaged")]
+    Damaged(#[from] postcard::Error),
+}
+
+/// The fold. See the module's text.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct Fold {
+    pub(super) world: World,
+    pub(super) flows: Flows,
+    pub(super) conversations: Slab<Conversation>,
+    pub(super) datagrams: Slab<Datagrams>,
+    pub(super) taps: Vec<TapState>,
+    /// Capture time of the latest packet, corrected for steps of the clock.
+    pub(super) now: CaptureTime,
+    pub(super) next_sweep: CaptureTime,
+    pub(super) next_expiry: CaptureTime,
+    defrag: Defragmenter,
+    fragmented: VecDeque<(IpPair, u8, u32, u32)>,
+    #[serde(skip)]
+    pub(super) tcp_limits: TcpLimits,
+    #[serde(skip)]
+    pub(super) hasher: FlowHasher,
+}
+
+impl Fold {
+    /// Before the first packet of an index.
+    pub fn new(limits: Limits) -> Self {
+        Self {
+            world: World::new(limits),
+            flows: Flows::default(),
+            conversations: Slab::default(),
+            datagrams: Slab::default(),
+            taps: Vec::new(),
+            now: CaptureTime::MIN,
+            next_sweep: CaptureTime::MIN,
+            next_expiry: CaptureTime::MIN,
+            defrag: Defragmenter::default(),
+            fragmented: VecDeque::new(),
+            tcp_limits: TcpLimits::default(),
+            hasher: FlowHasher::default(),
+        }
+    }
+
+    /// The whole state. What is open in the blocks is in it; rows that were not taken yet are not.
+    pub fn save(&self) -> Vec<u8> {
+        let version = STATE_VERSION.to_le_bytes().to_vec();
+        postcard::to_extend(self, version).expect("the state is plain structures that always have a postcard form")
+    }
+
+    /// Takes up a saved state.
+    pub fn restore(state: &[u8]) -> Result<Self, FoldError> {
+        let (version, body) = state.split_first_chunk::<4>().ok_or(postcard::Error::DeserializeUnexpectedEnd)?;
+        let found = u32::from_le_bytes(*version);
+        if found != STATE_VERSION {
+            return Err(FoldError::Version { found });
+        }
+        let mut fold: Self = postcard::from_bytes(body)?;
+        fold.flows.rehash(&fold.hasher);
+        Ok(fold)
+    }
+
+    /// What makes descriptors for this fold.
+    pub fn hasher(&self) -> &FlowHasher {
+        &self.hasher
+    }
+
+    /// Numbers that are not given yet.
+    pub fn next_ids(&self) -> NextIds {
+        self.world.ids
+    }
+
+    /// Counts so far.
+    pub fn stats(&self) -> FoldStats {
+        self.world.stats
+    }
+
+    /// How many streams are known.
+    pub fn streams(&self) -> usize {
+        self.world.streams.len()
+    }
+
+    /// Streams, for what is not in the index yet.
+    pub fn stream(&self, id: crate::model::StreamId) -> Option<&crate::model::StreamRow> {
+        self.world.streams.get(id)
+    }
+
+    /// What has come out. The caller takes it after every batch.
+    pub fn output(&mut self) -> &mut Output {
+        &mut self.world.out
+    }
+
+    /// How far each tap is folded: the shard, the offset of its next record, and the latest capture time.
+    pub fn positions(&self) -> impl Iterator<Item = (TapId, ShardId, u64, CaptureTime)> {
+        self.taps.iter().map(|t| (t.tap, t.shard, t.offset, t.latest))
+    }
+
+    /// Packets were dropped by the recorder.
+    pub fn handle_drops(&mut self, tap: TapId, span: (CaptureTime, CaptureTime), packets: u64) {
+        let World { drops, out, .. } = &mut self.world;
+        drops.handle_drops(tap, span, packets, &mut out.batch);
+    }
+
+    /// The source that the next packets belong to.
+    pub fn begin_source(&mut self, source: SourceId) {
+        self.world.source = source;
+    }
+
+    /// The source that is being folded.
+    pub fn source(&self) -> SourceId {
+        self.world.source
+    }
+
+    /// The next packet of `tap` lies in another shard: what is open in the one before is closed. To be called before that packet;
+    /// the state in between is what a checkpoint keeps.
+    pub fn begin_shard(&mut self, tap: TapId, shard: ShardId, offset: u64) {
+        match self.taps.iter_mut().find(|t| t.tap == tap) {
+            Some(state) if state.shard == shard => {}
+            Some(state) => {
+                let ended = state.shard;
+                state.shard = shard;
+                state.offset = offset;
+                self.world.end_shard(tap, ended);
+                self.flows.end_shard(tap, ended, &mut self.world.out.batch);
+            }
+            None => self.taps.push(TapState { tap, shard, offset, latest: CaptureTime::MIN }),
+        }
+    }
+
+    /// Folds a packet.
+    pub fn handle(&mut self, place: &Place, d: &Descriptor, data: &[u8]) {
+        self.world.stats.packets += 1;
+        self.world.stats.bytes += u64::from(d.captured_len);
+        self.note_position(place, d);
+        sweep::tick(self, d.time);
+        let at = self.flow_of(d, data);
+        let header = self.header(at, d, data);
+        let entry = PacketEntry {
+            offset: d.record,
+            time: d.time,
+            captured_len: d.captured_len,
+            original_len: d.original_len,
+            payload_offset: d.payload_offset as u16,
+            payload_len: d.payload_len,
+            header,
+        };
+        let Some(flow) = self.flows.get_mut(at) else { return };
+        let number = flow.push(place.tap, place.shard, d, &entry, &mut self.world.out.batch);
+        let mut role = flow.role;
+        if role == Role::New || d.starts_anew(role) {
+            role = self.assign(at, d, place, data);
+        }
+        match role {
+            Role::Udp(datagrams) => self.handle_udp(datagrams, at, place, d, data, &entry, number),
+            Role::Tcp { conversation, from_a } => {
+                self.handle_tcp(conversation, from_a, at, place, d, data, &entry, number);
+            }
+            Role::New | Role::Ignored => {}
+        }
+        if let Detail::Fragment { .. } = d.detail {
+            self.handle_fragment(at, place, d, data, number);
+        }
+    }
+
+    #[inline]
+    fn note_position(&mut self, place: &Place, d: &Descriptor) {
+        let end = d.record + RECORD_HEADER_LEN + u64::from(d.captured_len);
+        if !self.taps.iter().any(|t| t.tap == place.tap && t.shard == place.shard) {
+            self.begin_shard(place.tap, place.shard, d.record);
+        }
+        if let Some(state) = self.taps.iter_mut().find(|t| t.tap == place.tap) {
+            state.offset = end;
+            state.latest = state.latest.max(d.time);
+        }
+    }
+
+    /// The place of a packet's flow; a new flow if it has none.
+    #[inline]
+    fn flow_of(&mut self, d: &Descriptor, data: &[u8]) -> u32 {
+        if let Detail::Fragment { id, offset, .. } = d.detail {
+            return self.flow_of_fragment(d, data, id, offset);
+        }
+        match self.flows.find(d.hash, &d.key) {
+            Some(at) => at,
+            None => self.new_flow(d.clone()),
+        }
+    }
+
+    /// The first fragment has the ports; those behind it go where it went.
+    fn flow_of_fragment(&mut self, d: &Descriptor, data: &[u8], id: u32, offset: u32) -> u32 {
+        let ends = IpPair { src: d.key.src, dst: d.key.dst };
+        let mut with_ports = d.clone();
+        if offset == 0 {
+            if let &[s0, s1, d0, d1, ..] = d.payload(data)
+                && matches!(d.key.proto, 6 | 17)
+            {
+                with_ports.key.sport = u16::from_be_bytes([s0, s1]);
+                with_ports.key.dport = u16::from_be_bytes([d0, d1]);
+                with_ports.hash = self.hasher.hash(&with_ports.key);
+            }
+        } else {
+            let same = |f: &&(IpPair, u8, u32, u32)| f.0 == ends && f.1 == d.key.proto && f.2 == id;
+            if let Some(&(.., at)) = self.fragmented.iter().rev().find(same)
+                && self.flows.get(at).is_some_and(|f| f.key.src == d.key.src && f.key.dst == d.key.dst)
+            {
+                return at;
+            }
+        }
+        let at = match self.flows.find(with_ports.hash, &with_ports.key) {
+            Some(at) => at,
+            None => self.new_flow(with_ports),
+        };
+        if offset == 0 {
+            if self.fragmented.len() >= FRAGMENTED_MAX {
+                self.fragmented.pop_front();
+            }
+            self.fragmented.push_back((ends, d.key.proto, id, at));
+        }
+        at
+    }
+
+    fn new_flow(&mut self, mut d: Descriptor) -> u32 {
+        if self.flows.len() >= self.world.limits.flows_max {
+            self.world.stats.flows_over_bound += 1;
+            // All that find no room share one flow.
+            let none = IpAddr::V4(Ipv4Addr::UNSPECIFIED);
+            d.key = FlowKey { src: none, dst: none, sport: u16::MAX, dport: 0, proto: PROTO_NONE };
+            d.hash = self.hasher.hash(&d.key);
+            if let Some(at) = self.flows.find(d.hash, &d.key) {
+                return at;
+            }
+        }
+        let id = self.world.ids.take_flow();
+        self.flows.insert(id, &d)
+    }
+
+    /// What the first level keeps of the header.
+    #[inline]
+    fn header(&self, at: u32, d: &Descriptor, data: &[u8]) -> HeaderFields {
+        match d.detail {
+            Detail::Tcp { seq, flags, .. } => HeaderFields::Tcp { seq, flags: flags.0 },
+            Detail::Udp => {
+                let Some(Role::Udp(datagrams)) = self.flows.get(at).map(|f| f.role) else { return HeaderFields::None };
+                if !self.datagrams.get(datagrams).is_some_and(Datagrams::is_media) {
+                    return HeaderFields::None;
+                }
+                match RtpPacket::parse(d.payload(data), d.payload_len as usize) {
+                    Ok(rtp) => HeaderFields::Rtp {
+                        seq: rtp.sequence.0,
+                        timestamp: rtp.timestamp.0,
+                        marker: rtp.marker,
+                        payload_type: rtp.payload_type.get(),
+                    },
+                    Err(_) => HeaderFields::None,
+                }
+            }
+            Detail::Fragment { .. } | Detail::Other => HeaderFields::None,
+        }
+    }
+
+    /// Decides who gets a flow's packets.
+    fn assign(&mut self, at: u32, d: &Descriptor, place: &Place, data: &[u8]) -> Role {
+        let _ = (place, data);
+        let Some(key) = self.flows.get(at).map(|f| f.key) else { return Role::Ignored };
+        let (a, b) = (SocketAddr::new(key.src, key.sport), SocketAddr::new(key.dst, key.dport));
+        let role = match d.detail {
+            _ if key.proto == PROTO_NONE => Role::Ignored,
+            Detail::Udp => Role::Udp(self.datagrams.insert(Datagrams::new(a, b, self.now))),
+            Detail::Tcp { .. } => self.assign_tcp(&key, a, b),
+            // The flow may be that of whole datagrams as well.
+            Detail::Fragment { .. } => Role::New,
+            Detail::Other => Role::Ignored,
+        };
+        if let Role::Tcp { conversation, from_a } = role
+            && let Some(conversation) = self.conversations.get_mut(conversation)
+        {
+            conversation.set_flow(if from_a { Side::A } else { Side::B }, at);
+        }
+        if let Some(flow) = self.flows.get_mut(at) {
+            flow.role = role;
+        }
+        role
+    }
+
+    fn assign_tcp(&mut self, key: &FlowKey, a: SocketAddr, b: SocketAddr) -> Role {
+        let back = FlowKey { src: key.dst, dst: key.src, sport: key.dport, dport: key.sport, proto: key.proto };
+        let other = self.flows.find(self.hasher.hash(&back), &back).and_then(|at| self.flows.get(at)).map(|f| f.role);
+        match other {
+            Some(Role::Tcp { conversation, from_a }) => return Role::Tcp { conversation, from_a: !from_a },
+            Some(Role::Ignored) => return Role::Ignored,
+            _ => {}
+        }
+        if self.conversations.len() >= self.world.limits.connections_max {
+            self.world.stats.connections_over_bound += 1;
+            return Role::Ignored;
+        }
+        Role::Tcp { conversation: self.conversations.insert(Conversation::new(a, b, self.now)), from_a: true }
+    }
+
+    #[inline]
+    #[allow(clippy::too_many_arguments, reason = "they are one packet in the stages of its understanding")]
+    fn handle_udp(
+        &mut self,
+        datagrams: u32,
+        at: u32,
+        place: &Place,
+        d: &Descriptor,
+        data: &[u8],
+        entry: &PacketEntry,
+        number: u32,
+    ) {
+        let bytes = d.payload(data);
+        if bytes.is_empty() || !matches!(d.detail, Detail::Udp) {
+            return;
+        }
+        let piece = Piece {
+            shard: place.shard,
+            record: d.record,
+            entry: number,
+            offset: d.payload_offset,
+            len: d.payload_captured,
+        };
+        let carrier = SavedCarrier {
+            payload_offset: d.payload_offset,
+            payload_captured: entry.payload_captured(),
+            header: entry.header,
+        };
+        let datagram =
+            Datagram { now: d.time, bytes, len: d.payload_len, tap: place.tap, shard: place.shard };
+        let media = |rtp: &RtpPacket<'_>| {
+            Media::new(rtp, d.payload_len, (d.time, place.tap), smallvec![piece], smallvec![carrier])
+        };
+        self.give_datagram(datagrams, at, &datagram, media);
+    }
+
+    #[inline]
+    fn give_datagram(
+        &mut self,
+        datagrams: u32,
+        at: u32,
+        datagram: &Datagram<'_>,
+        media: impl Fn(&RtpPacket<'_>) -> Media,
+    ) {
+        let Self { flows, datagrams: all, world, .. } = self;
+        let Some(datagrams) = all.get_mut(datagrams) else { return };
+        let (sender, receiver) = (datagrams.sender, datagrams.receiver);
+        let facts = || facts_of(flows, at, sender, receiver);
+        datagrams.handle(datagram, media, facts, world);
+    }
+
+    fn handle_fragment(&mut self, at: u32, place: &Place, d: &Descriptor, data: &[u8], number: u32) {
+        let Detail::Fragment { id, offset, more } = d.detail else { return };
+        let ends = IpPair { src: d.key.src, dst: d.key.dst };
+        let payload = d.payload(data);
+        let proto = d.key.proto;
+        let fragment = Fragment { id, offset, more, proto, payload, payload_len_on_wire: d.payload_len };
+        let at_payload =
+            Location { shard: place.shard, record: d.record, entry: number, offset: d.payload_offset };
+        let Some(whole) = self.defrag.handle_fragment(d.time, ends, d.vlans, &fragment, at_payload) else { return };
+        let Some(udp) = whole.udp() else { return };
+        let Some(flow) = self.flows.get(at) else { return };
+        // A flow without ports: the first fragment came last, or too many are under way. There is no telling its stream.
+        if flow.key.sport != udp.src || flow.key.dport != udp.dst {
+            return;
+        }
+        let datagrams = match flow.role {
+            Role::Udp(datagrams) => datagrams,
+            Role::New => {
+                let (a, b) = (SocketAddr::new(ends.src, udp.src), SocketAddr::new(ends.dst, udp.dst));
+                let datagrams = self.datagrams.insert(Datagrams::new(a, b, self.now));
+                if let Some(flow) = self.flows.get_mut(at) {
+                    flow.role = Role::Udp(datagrams);
+                }
+                datagrams
+            }
+            _ => return,
+        };
+        let pieces: SmallVec<[Piece; 2]> = udp.pieces.iter().copied().collect();
+        let datagram =
+            Datagram { now: d.time, bytes: udp.head, len: udp.len, tap: place.tap, shard: place.shard };
+        let media = |rtp: &RtpPacket<'_>| {
+            Media::new(rtp, udp.len, (d.time, place.tap), pieces.clone(), SmallVec::new())
+        };
+        self.give_datagram(datagrams, at, &datagram, media);
+    }
+
+    #[inline]
+    #[allow(clippy::too_many_arguments, reason = "they are one packet in the stages of its understanding")]
+    fn handle_tcp(
+        &mut self,
+        conversation: u32,
+        from_a: bool,
+        at: u32,
+        place: &Place,
+        d: &Descriptor,
+        data: &[u8],
+        entry: &PacketEntry,
+        number: u32,
+    ) {
+        let Detail::Tcp { seq, ack, flags } = d.detail else { return };
+        let Self { flows, conversations, world, tcp_limits, .. } = self;
+        let Some(talk) = conversations.get_mut(conversation) else { return };
+        let _ = at;
+        let segment = Segment {
+            seq,
+            ack,
+            flags,
+            payload: d.payload(data),
+            len_on_wire: d.payload_len,
+            at: Location { shard: place.shard, record: d.record, entry: number, offset: d.payload_offset },
+        };
+        let captured = Captured { now: d.time, tap: place.tap, entry, number, segment };
+        let side = if from_a { Side::A } else { Side::B };
+        if talk.handle(tcp_limits, side, &captured, flows, world) == Outlook::Hopeless {
+            let both: Vec<u32> = talk.flows().collect();
+            talk.forget(world);
+            self.conversations.remove(conversation);
+            for at in both {
+                if let Some(flow) = self.flows.get_mut(at) {
+                    flow.role = Role::Ignored;
+                    flow.set_kind(FlowKind::Other);
+                }
+            }
+        }
+    }
+
+    /// Writes rows and open blocks that have changed since the last time.
+    pub fn put_open(&mut self) {
+        sweep::note_kinds(self);
+        self.world.put_open();
+        self.flows.put_open(&mut self.world.out.batch);
+    }
+
+    /// The source's last packet was folded: everything is closed, streams stay.
+    pub fn end_source(&mut self) {
+        sweep::end_all(self, SessionEnd::SourceEnd);
+        self.taps.clear();
+        self.fragmented.clear();
+        self.defrag = Defragmenter::default();
+        self.now = CaptureTime::MIN;
+        self.next_sweep = CaptureTime::MIN;
+        self.next_expiry = CaptureTime::MIN;
+    }
+
+    /// Sessions that carry media or should, for failure detection.
+    pub fn observations(&self) -> impl Iterator<Item = Observation> {
+        let open = self.world.sessions.iter().filter(|(_, s)| s.row.ended.is_none() && (s.playing || s.media_packets > 0));
+        open.map(|(_, s)| Observation {
+            session: s.row.id,
+            camera: crate::model::camera_name(s.row.camera.ip()),
+            client: s.row.client,
+            media_packets: s.media_packets,
+            client_signs: s.client_signs,
+            media_due: s.playing,
+        })
+    }
+
+    /// The hardware address that a record came from.
+    pub(super) fn sender_mac(link: LinkType, data: &[u8], original_len: u32) -> Option<[u8; 6]> {
+        dissect_record(link, data, original_len).ok()?.ethernet.map(|(src, _)| src)
+    }
+}
+
+fn facts_of(flows: &Flows, at: u32, src: SocketAddr, dst: SocketAddr) -> FlowFacts {
+    let flow = flows.get(at);
+    FlowFacts {
+        id: flow.map_or(FlowId::default(), |f| f.id),
+        src,
+        dst,
+        vlans: flow.map(|f| SmallVec::from_slice(f.vlans())).unwrap_or_default(),
+    }
+}
+
+impl Descriptor {
+    /// Whether a packet begins something new on a flow that was given up: a connection's SYN.
+    fn starts_anew(&self, role: Role) -> bool {
+        role == Role::Ignored && matches!(self.detail, Detail::Tcp { flags, .. } if flags.has(TcpFlags::SYN))
+    }
+}

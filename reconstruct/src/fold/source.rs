@@ -1,0 +1,300 @@
+//! One synchronisation source of a track: its packets put in order, placed into access units, written to its segment.
+//!
+//! Packets come out of here in sequence order: behind a hole they wait until the missing ones came or the sequence tracker
+//! gives them up. What comes later still is written where it comes and belongs to no access unit.
+
+use super::drops::DropSpans;
+use super::media::{Held, Media};
+use super::output::{FoldStats, LiveMedia, Output};
+use super::segment::Segment;
+use super::streams::Streams;
+use crate::index::MediaEntry;
+use crate::codec::{AccessUnits, Codec, GuessState, Placed, guess, look};
+use crate::model::{GapCause, GapEvidence, GapRow, NextIds, SegmentRow, StreamId};
+use crate::rtp::{RtpTimestamp, SequenceNumber};
+use crate::sequence::{Arrival, Gap, SequenceTracker};
+use capture::{CaptureTime, ShardId, TapId};
+use serde::{Deserialize, Serialize};
+use std::collections::VecDeque;
+
+/// One source.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Source {
+    pub ssrc: u32,
+    pub payload_type: u8,
+    pub stream: StreamId,
+    pub segment: Segment,
+    /// The segment's row: what a restart's next segment has in common with it.
+    row: SegmentRow,
+    pub last: CaptureTime,
+    codec: Option<Codec>,
+    guess: Option<GuessState>,
+    sequence: SequenceTracker,
+    units: AccessUnits,
+    /// Behind a hole, by extended sequence number.
+    pending: VecDeque<Held>,
+    /// The number that comes out next, once the first has.
+    next: Option<u64>,
+    /// One packet that may be the first of a restart.
+    aside: Option<Held>,
+    /// Bytes that the receiver acknowledged and the tap never saw, since the last packet.
+    acknowledged_hole: u64,
+    /// Where the last packet was written.
+    place: (TapId, ShardId),
+}
+
+/// What a source writes to.
+pub struct Sinks<'a> {
+    pub streams: &'a mut Streams,
+    pub out: &'a mut Output,
+    pub stats: &'a mut FoldStats,
+    pub drops: &'a mut DropSpans,
+    pub ids: &'a mut NextIds,
+    pub pending_max: usize,
+}
+
+impl Source {
+    /// A new source, which writes to `segment`.
+    pub fn new(media: &Media, row: SegmentRow, codec: Option<Codec>) -> Self {
+        let segment = Segment::new(&row);
+        Self {
+            ssrc: media.ssrc,
+            payload_type: media.payload_type,
+            stream: segment.stream,
+            segment,
+            row,
+            last: media.time,
+            codec,
+            guess: codec.is_none().then(GuessState::default),
+            sequence: SequenceTracker::default(),
+            units: AccessUnits::default(),
+            pending: VecDeque::new(),
+            next: None,
+            aside: None,
+            acknowledged_hole: 0,
+            place: (media.tap, media.shard().unwrap_or(ShardId(0))),
+        }
+    }
+
+    /// A packet with the beginning of its payload.
+    #[inline]
+    pub fn handle(&mut self, media: Media, payload: &[u8], sinks: &mut Sinks<'_>) {
+        let now = media.time;
+        self.last = self.last.max(now);
+        if self.guess.is_some() {
+            self.learn(payload, media.marker, sinks);
+        }
+        match self.sequence.handle(now, SequenceNumber(media.seq), RtpTimestamp(media.timestamp)) {
+            Arrival::First(ext) => {
+                self.next = Some(ext.0.wrapping_add(1));
+                self.release(media, ext.0, payload, sinks);
+            }
+            Arrival::InOrder(ext) if self.pending.is_empty() => {
+                self.next = Some(ext.0.wrapping_add(1));
+                self.release(media, ext.0, payload, sinks);
+            }
+            Arrival::InOrder(ext) | Arrival::Ahead { sequence: ext, .. } => self.hold(media, ext.0, payload, sinks),
+            Arrival::Late { sequence: ext, after_gap } => {
+                if !after_gap && self.next.is_none_or(|next| ext.0 >= next) {
+                    self.hold(media, ext.0, payload, sinks);
+                    self.drain(sinks);
+                } else {
+                    if after_gap {
+                        self.segment.found(&media, &mut sinks.out.batch);
+                    }
+                    self.write(media, ext.0, Placed::default(), true, true, sinks);
+                }
+            }
+            Arrival::Duplicate(_) => self.segment.duplicate(&media, &mut sinks.out.batch),
+            Arrival::Doubtful => self.aside = Some(Held::new(media, 0, payload)),
+            Arrival::Restart { sequence, doubtful } => {
+                self.restart(now, sinks);
+                let aside = self.aside.take();
+                if let (Some(first), Some(held)) = (doubtful, aside) {
+                    self.release(held.media, first.0, &held.head, sinks);
+                }
+                self.next = Some(sequence.0.wrapping_add(1));
+                self.release(media, sequence.0, payload, sinks);
+            }
+        }
+        if !self.pending.is_empty() {
+            self.take_gaps(sinks);
+        }
+    }
+
+    /// The camera counts on from somewhere else: a new segment, so that the jump is no hole.
+    fn restart(&mut self, now: CaptureTime, sinks: &mut Sinks<'_>) {
+        self.take_gaps(sinks);
+        self.flush(sinks);
+        self.segment.put_open(&mut sinks.out.batch);
+        self.units.handle_gap();
+        self.row.id = sinks.ids.take_segment();
+        self.row.began = now;
+        sinks.out.batch.put_segment(&self.row);
+        self.segment = Segment::new(&self.row);
+    }
+
+    /// The receiver acknowledged bytes that the tap did not see.
+    pub fn handle_acknowledged_hole(&mut self, bytes: u64) {
+        self.acknowledged_hole = self.acknowledged_hole.saturating_add(bytes);
+    }
+
+    /// Declares packets lost whose time is over.
+    pub fn poll_gaps(&mut self, now: CaptureTime, sinks: &mut Sinks<'_>) {
+        self.sequence.handle_timeout(now);
+        self.take_gaps(sinks);
+    }
+
+    fn take_gaps(&mut self, sinks: &mut Sinks<'_>) {
+        while let Some(gap) = self.sequence.poll_gap() {
+            self.handle_gap(&gap, sinks);
+        }
+    }
+
+    /// Nothing more will come: writes all that waits.
+    pub fn finish(&mut self, sinks: &mut Sinks<'_>) {
+        self.sequence.finish();
+        self.take_gaps(sinks);
+        self.flush(sinks);
+        self.segment.put_open(&mut sinks.out.batch);
+    }
+
+    /// Writes all that waits, holes or not: no packet waits beyond the shard that it ends in.
+    pub fn flush(&mut self, sinks: &mut Sinks<'_>) {
+        while let Some(held) = self.pending.pop_front() {
+            if self.next.is_some_and(|next| held.ext != next) {
+                self.units.handle_gap();
+            }
+            self.next = Some(held.ext.wrapping_add(1));
+            self.release_held(held, sinks);
+        }
+    }
+
+    fn hold(&mut self, media: Media, ext: u64, payload: &[u8], sinks: &mut Sinks<'_>) {
+        let late = self.pending.back().is_some_and(|last| last.ext > ext);
+        if sinks.out.live {
+            self.publish_early(&media, ext, payload, sinks.out);
+        }
+        let mut held = Held::new(media, ext, payload);
+        held.published = sinks.out.live;
+        held.late = late;
+        let at = self.pending.iter().rposition(|h| h.ext < ext).map_or(0, |at| at + 1);
+        self.pending.insert(at, held);
+        if self.pending.len() > sinks.pending_max {
+            sinks.stats.pending_over_bound += 1;
+            self.flush(sinks);
+        }
+    }
+
+    /// Writes what waits, up to the next hole.
+    fn drain(&mut self, sinks: &mut Sinks<'_>) {
+        while let Some(front) = self.pending.front() {
+            if self.next.is_some_and(|next| front.ext > next) {
+                return;
+            }
+            let Some(held) = self.pending.pop_front() else { return };
+            self.next = Some(held.ext.wrapping_add(1));
+            self.release_held(held, sinks);
+        }
+    }
+
+    fn handle_gap(&mut self, gap: &Gap, sinks: &mut Sinks<'_>) {
+        let packets = gap.last.0.saturating_sub(gap.first.0) + 1;
+        let mut row = GapRow {
+            segment: self.segment.id,
+            stream: self.stream,
+            shard: self.place.1,
+            first_seq: gap.first.0,
+            packets,
+            from: gap.before,
+            to: gap.after,
+            cause: GapCause::Undetermined,
+            evidence: None,
+        };
+        if let Some((tap, dropped)) = sinks.drops.overlapping(gap.before, gap.after) {
+            row.cause = GapCause::Recorder;
+            row.evidence = Some(GapEvidence::Drops { tap, packets: dropped });
+        } else if self.acknowledged_hole > 0 {
+            row.cause = GapCause::Mirror;
+            row.evidence = Some(GapEvidence::TcpAcknowledged { bytes: self.acknowledged_hole });
+        }
+        self.acknowledged_hole = 0;
+        // Packets before the gap come out first, so that the row belongs to where the packet after it is.
+        while self.pending.front().is_some_and(|h| h.ext < gap.first.0) {
+            let Some(held) = self.pending.pop_front() else { break };
+            self.release_held(held, sinks);
+        }
+        let place = match self.pending.front() {
+            Some(Held { media, .. }) => (media.tap, media.shard().unwrap_or(self.place.1)),
+            None => self.place,
+        };
+        let (n, row) = self.segment.gap(row, place, &mut sinks.out.batch);
+        sinks.drops.remember(n, row);
+        self.units.handle_gap();
+        self.next = Some(gap.last.0.wrapping_add(1));
+        self.drain(sinks);
+    }
+
+    fn learn(&mut self, payload: &[u8], marker: bool, sinks: &mut Sinks<'_>) {
+        let Some(state) = &mut self.guess else { return };
+        if let Some(codec) = guess(state, payload, marker) {
+            self.codec = Some(codec);
+            self.guess = None;
+            sinks.streams.learn_codec(self.stream, codec);
+        }
+    }
+
+    /// The next packet in order.
+    #[inline]
+    fn release(&mut self, media: Media, ext: u64, payload: &[u8], sinks: &mut Sinks<'_>) {
+        self.release_as(media, ext, payload, false, true, sinks);
+    }
+
+    #[inline]
+    fn release_as(&mut self, media: Media, ext: u64, payload: &[u8], late: bool, publish: bool, sinks: &mut Sinks<'_>) {
+        let look = look(self.codec, payload, media.payload_len as usize);
+        let placed = self.units.handle(RtpTimestamp(media.timestamp), media.marker, &look);
+        if let Some(codec) = self.codec {
+            for range in &look.parameter_sets {
+                if let Some(nal) = payload.get(range.start as usize..range.end as usize) {
+                    sinks.streams.learn_parameter_set(self.stream, codec, nal);
+                }
+            }
+        }
+        self.write(media, ext, placed, late, publish, sinks);
+    }
+
+    #[inline]
+    fn write(&mut self, media: Media, ext: u64, placed: Placed, late: bool, publish: bool, sinks: &mut Sinks<'_>) {
+        if let Some(shard) = media.shard() {
+            self.place = (media.tap, shard);
+        }
+        sinks.stats.media_packets += 1;
+        let Some(entry) = self.segment.push(&media, ext, placed, late, &mut sinks.out.batch) else { return };
+        if publish && sinks.out.live {
+            self.publish(media.payload_type, entry, sinks.out);
+        }
+    }
+
+    fn publish(&self, payload_type: u8, entry: MediaEntry, out: &mut Output) {
+        let Self { stream, ssrc, .. } = *self;
+        out.media.push(LiveMedia { stream, segment: self.segment.id, ssrc, payload_type, entry });
+    }
+
+    /// Live viewers get what waits behind a hole at once, and put it in order themselves.
+    fn publish_early(&self, media: &Media, ext: u64, payload: &[u8], out: &mut Output) {
+        let look = look(self.codec, payload, media.payload_len as usize);
+        let placed = Placed {
+            au_start: false,
+            clean: look.clean || look.opens,
+            parameter_sets: !look.parameter_sets.is_empty(),
+        };
+        self.publish(media.payload_type, media.entry(ext, placed), out);
+    }
+
+    fn release_held(&mut self, held: Held, sinks: &mut Sinks<'_>) {
+        let Held { media, ext, late, published, head } = held;
+        self.release_as(media, ext, &head, late, !published, sinks);
+    }
+}
+
