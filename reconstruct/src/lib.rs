@@ -4,8 +4,10 @@
 
 pub mod codec;
 pub mod export;
+pub mod fold;
 pub mod footage;
 pub mod index;
+pub mod indexer;
 pub mod model;
 pub mod defrag;
 pub mod interleaved;

@@ -4,7 +4,7 @@ use super::driver::{Driver, Mode, Step};
 use super::error::IndexerError;
 use crate::fold::FoldStats;
 use crate::index::Index;
-use capture::{SourceId, Store, TapId, WriterLock};
+use capture::{SourceId, SourceKind, Store, TapId, WriterLock};
 use std::sync::mpsc::{Receiver, TryRecvError};
 use std::time::Duration;
 
@@ -48,19 +48,44 @@ pub fn reindex(
 /// copying is done.
 pub fn index_beside(store: &Store, index: &Index, source_taps: &Receiver<(SourceId, TapId)>) -> Result<FoldStats, IndexerError> {
     let mut driver = Driver::new(store, index, None, Mode::Bulk)?;
-    let mut open = true;
-    loop {
-        while open {
-            match source_taps.try_recv() {
-                Ok((source, tap)) if source == driver.source() => driver.add_tap(tap),
-                Ok((source, tap)) => {
+    let (sources, first) = (store.sources(), driver.source());
+    for source in sources.iter().filter(|s| s.id >= first) {
+        driver.begin_source(source.id, &taps_of(store, source.id));
+        while driver.step()? != Step::End {
+            driver.commit_if_due()?;
+        }
+        // An import that was cut off may go on: its sessions are not over then.
+        let may_go_on = !source.complete && matches!(source.kind, SourceKind::File { .. });
+        if !may_go_on || sources.last().is_some_and(|last| last.id != source.id) {
+            driver.end_source()?;
+        }
+    }
+    let (mut open, mut begun) = (true, false);
+    while open || begun {
+        let mut idle = false;
+        match source_taps.try_recv() {
+            Ok((source, tap)) if source == driver.source() => {
+                driver.add_tap(tap);
+                begun = true;
+                continue;
+            }
+            Ok((source, tap)) => {
+                if begun {
                     while driver.step()? != Step::End {}
                     driver.end_source()?;
-                    driver.begin_source(source, &[tap]);
                 }
-                Err(TryRecvError::Empty) => break,
-                Err(TryRecvError::Disconnected) => open = false,
+                driver.begin_source(source, &[tap]);
+                begun = true;
+                continue;
             }
+            Err(TryRecvError::Empty) => idle = true,
+            Err(TryRecvError::Disconnected) => open = false,
+        }
+        if !begun {
+            if idle {
+                std::thread::sleep(Duration::from_millis(2));
+            }
+            continue;
         }
         match driver.step()? {
             Step::End if !open => break,
@@ -68,7 +93,9 @@ pub fn index_beside(store: &Store, index: &Index, source_taps: &Receiver<(Source
             Step::Idle | Step::End => store.wait(Duration::from_millis(10)),
         }
     }
-    driver.end_source()?;
+    if begun {
+        driver.end_source()?;
+    }
     index.sync()?;
     Ok(driver.stats())
 }

@@ -6,7 +6,7 @@ use super::error::IndexerError;
 use super::feed::{Batch, Feed, Refill};
 use super::order::{Head, Next, next};
 use super::saved::Saved;
-use crate::fold::{Fold, FlowHasher, FoldEvent, FoldStats, Observation};
+use crate::fold::{FlowHasher, Fold, FoldEvent, FoldStats, Limits, Observation, Place};
 use crate::footage::{Footage, LiveHub};
 use crate::index::Index;
 use capture::{CaptureTime, ShardId, SourceId, Store, TapId};
@@ -75,17 +75,17 @@ impl Driver {
         let saved = Saved::load(store, index)?;
         let (fold, source, positions) = match saved {
             Some(saved) => (Fold::restore(&saved.fold)?, saved.source, saved.positions),
-            None => (Fold::default(), SourceId(0), BTreeMap::new()),
+            None => (Fold::new(Limits::default()), SourceId(0), BTreeMap::new()),
         };
-        let in_shard = positions.iter().map(|(tap, (shard, _))| (*tap, *shard)).collect();
+        let in_shard = fold.positions().map(|(tap, shard, ..)| (tap, shard)).collect();
         Ok(Self {
             footage: Footage::with(store.clone(), index.clone(), hub.clone()),
             store: store.clone(),
             index: index.clone(),
             hub,
             mode,
+            hasher: fold.hasher().clone(),
             fold,
-            hasher: FlowHasher::default(),
             feeds: Vec::new(),
             source,
             positions,
@@ -123,7 +123,8 @@ impl Driver {
         if self.feeds.iter().any(|f| f.tap() == tap) {
             return;
         }
-        self.feeds.push(Feed::new(&self.store, tap, self.positions.get(&tap).copied()));
+        let latest = self.fold.positions().find(|p| p.0 == tap).map(|p| p.3);
+        self.feeds.push(Feed::new(&self.store, tap, self.positions.get(&tap).copied(), latest));
         self.feeds.sort_by_key(Feed::tap);
     }
 
@@ -210,8 +211,11 @@ impl Driver {
     /// Folds one tap's packets up to a time, at most to the end of its batch.
     fn take(&mut self, n: usize, until: CaptureTime) -> Result<(), IndexerError> {
         let tap = self.feeds[n].tap();
-        let Some(shard) = self.feeds[n].ready.front().map(|b| b.shard.id()) else { return Ok(()) };
-        self.enter(tap, shard)?;
+        let Some(batch) = self.feeds[n].ready.front() else { return Ok(()) };
+        let place = Place { tap, shard: batch.shard.id(), link: batch.shard.link() };
+        let from = batch.chunk.base;
+        self.enter(&place, from)?;
+        let shard = place.shard;
         let Self { feeds, fold, .. } = self;
         let feed = &mut feeds[n];
         let (Some(batch), mut at, mut latest) = (feed.ready.front(), feed.at, feed.latest) else { return Ok(()) };
@@ -220,7 +224,7 @@ impl Driver {
             if latest > until {
                 break;
             }
-            fold.handle(tap, shard, d, batch.data(d));
+            fold.handle(&place, d, batch.data(d));
             at += 1;
         }
         let position = batch.descriptors.get(at).map_or(batch.chunk.end(), |d| d.record);
@@ -238,20 +242,18 @@ impl Driver {
     }
 
     /// A tap moves on to another shard: blocks of the old one are closed, and the state is kept as of the new one's beginning.
-    fn enter(&mut self, tap: TapId, shard: ShardId) -> Result<(), IndexerError> {
-        let before = self.in_shard.insert(tap, shard);
-        if before == Some(shard) {
+    fn enter(&mut self, place: &Place, from: u64) -> Result<(), IndexerError> {
+        if self.in_shard.insert(place.tap, place.shard) == Some(place.shard) {
             return Ok(());
         }
-        if let Some(before) = before {
-            self.fold.end_shard(tap, before);
-        }
-        self.positions.insert(tap, (shard, 0));
+        self.fold.begin_shard(place.tap, place.shard, from);
+        self.positions.insert(place.tap, (place.shard, from));
+        self.dirty = true;
         self.commit()?;
         let saved = self.saved();
         let out = self.fold.output();
-        out.batch.put_checkpoint(shard, saved);
-        self.checkpoints.push(shard);
+        out.batch.put_checkpoint(place.shard, saved);
+        self.checkpoints.push(place.shard);
         // Recovery never cuts further back than the shard before the one that was being written.
         if self.checkpoints.len() > 2 {
             out.batch.put_checkpoint(self.checkpoints.remove(0), Vec::new());
@@ -260,7 +262,7 @@ impl Driver {
     }
 
     fn saved(&self) -> Vec<u8> {
-        Saved { source: self.source, positions: self.positions.clone(), fold: self.fold.state() }.encode()
+        Saved { source: self.source, positions: self.positions.clone(), fold: self.fold.save() }.encode()
     }
 
     /// Hands out packets to live viewers, and promises.
@@ -323,13 +325,18 @@ impl Driver {
 
     /// All packets of the source are folded: what waits for more is written.
     pub fn end_source(&mut self) -> Result<(), IndexerError> {
+        self.note_drops()?;
+        self.fold.end_source();
+        self.in_shard.clear();
+        self.dirty = true;
+        self.publish()?;
         self.commit()
     }
 
     /// Tells the fold of losses that the journal has: they explain gaps.
     fn note_drops(&mut self) -> Result<(), IndexerError> {
         for drops in self.store.drops_since(&mut self.drops_read) {
-            self.fold.handle_drops(&drops);
+            self.fold.handle_drops(drops.tap, (drops.from, drops.to), drops.kernel + drops.nic + drops.ours);
         }
         Ok(())
     }
@@ -341,7 +348,7 @@ impl Driver {
 
     /// Sessions' signs of life.
     pub fn observations(&self) -> Vec<Observation> {
-        self.fold.observations()
+        self.fold.observations().collect()
     }
 
     /// Counts since the index began.

@@ -1,7 +1,7 @@
 //! One tap's packets on their way into the fold: chunks of its shards, taken apart (stage one) and waiting for their turn.
 
 use crate::fold::{Descriptor, FlowHasher};
-use capture::{CaptureTime, Chunk, LinkType, ReadError, Shard, ShardId, Store, TapId, TapTail};
+use capture::{CaptureTime, Chunk, ReadError, Shard, ShardId, Store, TapId, TapTail};
 use std::collections::VecDeque;
 use std::sync::Arc;
 
@@ -62,14 +62,14 @@ pub enum Refill {
 }
 
 impl Feed {
-    /// Reads a tap from `position` on.
-    pub fn new(store: &Store, tap: TapId, position: Option<(ShardId, u64)>) -> Self {
+    /// Reads a tap from `position` on; `latest` is the latest time of what is before it.
+    pub fn new(store: &Store, tap: TapId, position: Option<(ShardId, u64)>, latest: Option<CaptureTime>) -> Self {
         Self {
             tail: TapTail::new(store, tap, position),
             store: store.clone(),
             ready: VecDeque::new(),
             at: 0,
-            latest: CaptureTime::MIN,
+            latest: latest.unwrap_or(CaptureTime::MIN),
             spare: Vec::new(),
             watermark: None,
             unreadable_bytes: 0,
@@ -128,10 +128,5 @@ impl Feed {
             self.spare.push(batch.descriptors);
         }
         self.at = 0;
-    }
-
-    /// Link type of what comes next, if anything is ready.
-    pub fn link(&self) -> Option<LinkType> {
-        self.ready.front().map(|b| b.shard.link())
     }
 }

@@ -121,7 +121,8 @@ impl LiveIndexer {
 
 fn follow(store: &Store, index: &Index, hub: &LiveHub, source: SourceId, shared: &Shared) -> Result<FoldStats, IndexerError> {
     let mut driver = Driver::new(store, index, Some(hub.clone()), Mode::Live)?;
-    for earlier in store.sources().iter().filter(|s| s.id < source && s.id >= driver.source()) {
+    let first = driver.source();
+    for earlier in store.sources().iter().filter(|s| s.id < source && s.id >= first) {
         driver.begin_source(earlier.id, &taps_of(store, earlier.id));
         while driver.step()? != Step::End {
             driver.commit_if_due()?;
