@@ -13,7 +13,7 @@ use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::Read;
 use std::path::{Path, PathBuf};
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 /// Bytes read at once.
 const BUFFER_LEN: usize = 4 << 20;
@@ -21,6 +21,8 @@ const BUFFER_LEN: usize = 4 << 20;
 const BATCH: u32 = 256;
 /// Interfaces of one file whose packets are taken over; each has shards of its own.
 const MAX_TAPS: usize = 256;
+/// How far out of step the interfaces of one file may be.
+const SKEW: Duration = Duration::from_secs(1);
 const HEAD_LEN: usize = 1 << 20;
 
 /// What an import did.
@@ -134,13 +136,23 @@ pub fn import_file(
     // A file of one packet does not reserve 256 MiB.
     let shard_size = options.shard_size.min(bytes + bytes / 2 + (2 << 20));
     let options = WriterOptions { shard_size, when_full: WhenFull::Wait, ..options };
-    let mut taps =
-        Taps { store, lock, source, path, options, resumed, interfaces: Vec::new(), open: BTreeMap::new() };
+    let mut taps = Taps {
+        store,
+        lock,
+        source,
+        path,
+        options,
+        resumed,
+        interfaces: Vec::new(),
+        open: BTreeMap::new(),
+        latest: CaptureTime::MIN,
+    };
     let (mut packets, mut added, mut batch, mut damage) = (0, 0, 0, None);
     loop {
         let need = match parser.next(input.rest(), input.eof) {
             Ok(Step::Record { interface, time, original_len, data }) => {
                 packets += 1;
+                taps.latest = taps.latest.max(time);
                 let tap = taps.tap(interface, opened)?;
                 if tap.skip > 0 {
                     tap.skip -= 1;
@@ -237,6 +249,8 @@ struct Taps<'a> {
     resumed: bool,
     interfaces: Vec<FileInterface>,
     open: BTreeMap<u32, OpenTap>,
+    /// The latest packet of the file so far.
+    latest: CaptureTime,
 }
 
 struct OpenTap {
@@ -286,6 +300,10 @@ impl Taps<'_> {
     fn publish(&mut self) {
         for tap in self.open.values_mut() {
             tap.writer.publish();
+            // Else a tap that is silent for long would hold up the others when they are merged.
+            if self.latest > CaptureTime::MIN {
+                tap.writer.set_watermark(self.latest.minus(SKEW));
+            }
         }
     }
 

@@ -143,6 +143,15 @@ pub enum JournalRecord {
         /// By how many nanoseconds.
         nanos: i64,
     },
+    /// An interface was away: nothing of what passed on it meanwhile was captured.
+    InterfaceAway {
+        /// The tap.
+        tap: TapId,
+        /// From when.
+        from: CaptureTime,
+        /// Until when.
+        to: CaptureTime,
+    },
     /// A stream was given a name.
     Named {
         /// The stream's own name.

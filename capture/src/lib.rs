@@ -4,6 +4,7 @@
 //! disk; readers get views ([`Shard`], [`TapTail`]) of what is published, wherever it lies at the moment. The journal keeps what
 //! packets can't say. See `docs/shard-format.md`.
 
+mod clock;
 mod error;
 mod file;
 mod ids;
@@ -16,6 +17,7 @@ mod store;
 mod time;
 mod verify;
 
+pub use clock::ClockWatch;
 pub use error::{ReadError, StoreError};
 pub use file::{Damage, DamageKind, FileInterface, FileParser, MAX_INTERFACES, MAX_PACKET_LEN, Step};
 pub use ids::{LinkType, ShardId, SourceId, TapId};

@@ -199,6 +199,7 @@ impl Catalog {
             JournalRecord::Drops(drops) => self.drops.push(drops),
             JournalRecord::ShardRecovered(_)
             | JournalRecord::ClockStep { .. }
+            | JournalRecord::InterfaceAway { .. }
             | JournalRecord::Note { .. } => {}
         }
     }

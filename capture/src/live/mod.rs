@@ -14,10 +14,10 @@ pub use filter::widen;
 pub use privilege::keep_only_net_raw;
 
 use crate::import::wall_clock;
-use crate::journal::{Drops, Provenance};
+use crate::journal::{Drops, JournalRecord, Provenance};
 use crate::shard::{Appended, ShardWriter, WhenFull, WriterOptions};
 use crate::store::{NewTap, Store, WriterLock};
-use crate::{CaptureTime, SourceId, StoreError, TapId};
+use crate::{CaptureTime, MAX_PACKET_LEN, SourceId, StoreError, TapId};
 use counters::Shared;
 use device::Device;
 use rustix::event::{PollFd, PollFlags, Timespec};
@@ -64,7 +64,8 @@ impl LiveConfig {
             interface: interface.into(),
             filter: None,
             filter_exact: false,
-            snaplen: 65_535,
+            // GRO frames are longer than 65,535 bytes with their headers; the ring's memory doesn't depend on it.
+            snaplen: MAX_PACKET_LEN,
             ring_bytes: 128 << 20,
             block_timeout_ms: 10,
             promiscuous: true,
@@ -105,7 +106,17 @@ impl LiveTap {
         let (tap, interface, shared) = (writer.tap(), config.interface.clone(), Arc::new(Shared::default()));
         let body = {
             let shared = shared.clone();
-            move || Loop { config, device: Some(device), writer, shared, counters: Counters::default() }.run()
+            move || {
+                Loop {
+                    config,
+                    device: Some(device),
+                    away: None,
+                    writer,
+                    shared,
+                    counters: Counters::default(),
+                }
+                .run()
+            }
         };
         let thread = std::thread::Builder::new().name(format!("tap-{interface}")).spawn(body);
         let thread = Some(thread.map_err(StoreError::io("starting a thread for", store.dir()))?);
@@ -180,6 +191,8 @@ struct Loop {
     config: LiveConfig,
     /// `None` while the interface is away.
     device: Option<Device>,
+    /// Since when, and only then.
+    away: Option<CaptureTime>,
     writer: ShardWriter,
     shared: Arc<Shared>,
     counters: Counters,
@@ -203,7 +216,16 @@ impl Loop {
                 break;
             }
         }
+        self.back();
         self.writer.finish()
+    }
+
+    /// The interface is back, or the recording ends without it: evidence for the gaps that this made.
+    fn back(&mut self) {
+        if let Some(from) = self.away.take() {
+            let tap = self.writer.tap();
+            self.writer.note(&JournalRecord::InterfaceAway { tap, from, to: wall_clock() });
+        }
     }
 
     /// Takes everything that is ready; waits for it first, unless the recording ends.
@@ -250,7 +272,7 @@ impl Loop {
                     tracing::warn!(interface = %self.config.interface, "the interface went away: {error}");
                     self.shared
                         .set_trouble(Some(format!("interface {} is gone: {error}", self.config.interface)));
-                    self.device = None;
+                    (self.device, self.away) = (None, Some(wall_clock()));
                     return;
                 }
             }
@@ -271,6 +293,7 @@ impl Loop {
             self.counters.reopened();
             self.shared.reopened.fetch_add(1, Ordering::Relaxed);
             self.device = Some(device);
+            self.back();
         }
     }
 

@@ -92,8 +92,7 @@ fn flusher(live: &TapLive, options: &WriterOptions, stop: &AtomicBool) {
             Ok(()) if stopping => return,
             Ok(()) => live.flusher.wait(options.flush_interval / 2),
             Err(trouble) => {
-                tracing::error!(tap = %live.info.id, "{trouble}");
-                *lock(&live.trouble) = Some(trouble);
+                live.say(trouble);
                 if stopping {
                     return;
                 }
@@ -170,8 +169,7 @@ impl Keeper {
                     });
                 }
                 Err(trouble) => {
-                    tracing::error!(tap = %self.live.info.id, "{trouble}");
-                    *lock(&self.live.trouble) = Some(trouble);
+                    self.live.say(trouble);
                     if stopping {
                         break;
                     }
@@ -209,6 +207,10 @@ impl Keeper {
             let full_at = shard.full_at.load(Ordering::Acquire);
             if full_at != 0 && shard.flushed.load(Ordering::Acquire) == full_at {
                 self.seal(&shard, full_at)?;
+            } else if full_at != 0 {
+                // In order: nothing of a later shard is durable before the whole of an earlier one, so that an import that
+                // a power loss cut can count its packets.
+                break;
             } else if sync {
                 self.sync(&shard)?;
             }

@@ -116,6 +116,15 @@ impl TapLive {
         })
     }
 
+    /// Keeps what is in the way; logged once, not at every try.
+    pub fn say(&self, trouble: StoreError) {
+        let mut known = lock(&self.trouble);
+        if known.is_none() {
+            tracing::error!(tap = %self.info.id, "{trouble}");
+        }
+        *known = Some(trouble);
+    }
+
     /// Counts the slots that are on disk and that readers hold all the same.
     pub fn count_held(&self) {
         let held = |s: &&Arc<Slot>| !s.busy.load(Ordering::Relaxed) && Arc::strong_count(s) > 1;

@@ -54,6 +54,7 @@ impl TapTail {
     }
 
     /// The next records, `None` when there are none at the moment. Shards that retention has deleted are passed over.
+    #[allow(clippy::should_implement_trait, reason = "`None` is not the end")]
     pub fn next(&mut self) -> Result<Option<(Arc<Shard>, Chunk)>, ReadError> {
         // Asked before the packets: those that are published in between may be earlier than a watermark set after them.
         let watermark = match &self.live {

@@ -8,6 +8,7 @@ use super::flush;
 use super::format::{self, FILE_HEADER_LEN, MAX_CAPTURED_LEN, RECORD_HEADER_LEN, RecordHeader};
 use super::live::{LiveShard, Slot, TapLive, lock};
 use super::staging::{OPEN_SHARDS, SLOT_LEN, Staging, place};
+use crate::journal::JournalRecord;
 use crate::store::{NewTap, Store, WriterLock};
 use crate::{CaptureTime, LinkType, StoreError, TapId};
 use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
@@ -135,6 +136,13 @@ impl ShardWriter {
     /// Its link type.
     pub fn link(&self) -> LinkType {
         self.live.info.link
+    }
+
+    /// Notes something about the tap in the journal.
+    pub(crate) fn note(&self, record: &JournalRecord) {
+        if let Err(error) = self.store.append(record) {
+            tracing::error!(tap = %self.live.info.id, "{error}");
+        }
     }
 
     /// Takes over one packet. `data` longer than 256 KiB is cut, as by a snaplen.
