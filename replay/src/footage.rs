@@ -1,23 +1,21 @@
 //! The footage of a store as a [`Source`]: the only place that knows both.
 
 use crate::source::{
-    ClockPoint, LiveItem, LivePackets, MediaKind, Packet, PacketReader, Selection, Source, SourceError,
-    StartAt, TrackId, TrackInfo,
+    LiveItem, LivePackets, MediaKind, Packet, PacketReader, Selection, Source, SourceError, StartAt, TrackId,
+    TrackInfo,
 };
 use capture::{CaptureTime, StoreError};
 use reconstruct::codec::{Codec, Kind};
 use reconstruct::footage::{
     self, Cursor, Footage, FootageError, LiveSubscription, MediaPacket, Selector, Start, StreamInfo,
 };
-use reconstruct::index::{SegmentId, StreamId};
+use reconstruct::index::StreamId;
 use std::num::NonZeroU32;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
 /// How long the indexer may take to answer a subscription: it does so between two batches.
 const HANDOFF_TIMEOUT: Duration = Duration::from_secs(5);
-/// Seconds from 1900 to 1970.
-const NTP_UNIX_OFFSET_S: i64 = 2_208_988_800;
 
 fn failed(error: FootageError) -> SourceError {
     match error {
@@ -56,19 +54,15 @@ impl Source for Footage {
         self.live().is_some()
     }
 
-    fn subscribe(&self, track: TrackId, capacity: usize) -> Result<Option<Box<dyn LivePackets>>, SourceError> {
+    fn subscribe(
+        &self,
+        track: TrackId,
+        capacity: usize,
+    ) -> Result<Option<Box<dyn LivePackets>>, SourceError> {
         let Some(hub) = self.live() else { return Ok(None) };
         let subscription = hub.subscribe(StreamId(track.0), capacity);
         let Some(handoff) = subscription.wait_handoff(HANDOFF_TIMEOUT) else { return Ok(None) };
         Ok(Some(Box::new(LiveTrack { subscription, handoff })))
-    }
-
-    fn clock_point(&self, _: TrackId, segment: u32, time: CaptureTime) -> Option<ClockPoint> {
-        let mapping = self.ntp_mapping(SegmentId(segment), time).ok().flatten()?;
-        let seconds = (mapping.ntp >> 32) as i64 - NTP_UNIX_OFFSET_S;
-        let nanos = ((mapping.ntp & 0xffff_ffff) * 1_000_000_000) >> 32;
-        let ntp = seconds.saturating_mul(1_000_000_000).saturating_add(nanos as i64);
-        Some(ClockPoint { rtp: mapping.timestamp, ntp, captured: mapping.time })
     }
 }
 

@@ -198,10 +198,12 @@ impl ServerMachine {
     pub fn handle_disconnected(&mut self, id: ConnectionId) {
         self.connections.remove(&id);
         self.waiting.retain(|_, w| w.connection != id);
-        let carried: Vec<_> = self.sessions.iter().filter(|(_, s)| s.is_carried_by(id)).map(|(k, _)| *k).collect();
+        let carried: Vec<_> =
+            self.sessions.iter().filter(|(_, s)| s.is_carried_by(id)).map(|(k, _)| *k).collect();
         carried.into_iter().for_each(|k| self.close(k));
         // A PLAY or PAUSE whose answer nobody waits for any more.
-        for session in self.sessions.values_mut().filter(|s| s.connection == id && s.state == State::Changing) {
+        for session in self.sessions.values_mut().filter(|s| s.connection == id && s.state == State::Changing)
+        {
             session.state = State::Ready;
         }
     }
@@ -258,7 +260,9 @@ impl ServerMachine {
         let dead: Vec<_> = self
             .sessions
             .iter()
-            .filter(|(_, s)| silent(s.seen, limit) && !s.lives_by_its_connection() && s.state != State::Changing)
+            .filter(|(_, s)| {
+                silent(s.seen, limit) && !s.lives_by_its_connection() && s.state != State::Changing
+            })
             .map(|(k, _)| *k)
             .collect();
         dead.into_iter().for_each(|k| self.close(k));
@@ -313,12 +317,20 @@ impl ServerMachine {
                 session.and_then(|k| self.session_header(k)),
             ))),
             Method::Describe => {
-                let accepts = request.header("Accept").is_none_or(|a| a.contains("application/sdp") || a.contains('*'));
+                let accepts =
+                    request.header("Accept").is_none_or(|a| a.contains("application/sdp") || a.contains('*'));
                 if !accepts {
-                    return Err(Refusal::new(Status::NOT_ACCEPTABLE, "descriptions are application/sdp here").into());
+                    return Err(Refusal::new(
+                        Status::NOT_ACCEPTABLE,
+                        "descriptions are application/sdp here",
+                    )
+                    .into());
                 }
                 let target = Box::new(parse_target(&request.uri)?);
-                Ok(later(Pending::Describe { target: target.clone() }, |ticket| Event::LookUp { ticket, target }))
+                Ok(later(Pending::Describe { target: target.clone() }, |ticket| Event::LookUp {
+                    ticket,
+                    target,
+                }))
             }
             Method::Setup => self.setup(id, request, session),
             Method::Play => self.play(require(session)?, request),
@@ -335,7 +347,12 @@ impl ServerMachine {
     }
 
     /// The session that a request names; it is alive by that.
-    fn session_of(&mut self, id: ConnectionId, request: &Request, now: Now) -> Result<Option<SessionKey>, Rejection> {
+    fn session_of(
+        &mut self,
+        id: ConnectionId,
+        request: &Request,
+        now: Now,
+    ) -> Result<Option<SessionKey>, Rejection> {
         let Some(header) = request.header("Session") else { return Ok(None) };
         let name = header.split(';').next().unwrap_or_default().trim();
         let peer = self.connections.get(&id).map(|c| c.peer.ip());
@@ -347,11 +364,17 @@ impl ServerMachine {
         Ok(key)
     }
 
-    fn setup(&mut self, id: ConnectionId, request: &Request, session: Option<SessionKey>) -> Result<Outcome, Rejection> {
+    fn setup(
+        &mut self,
+        id: ConnectionId,
+        request: &Request,
+        session: Option<SessionKey>,
+    ) -> Result<Outcome, Rejection> {
         let target = Box::new(parse_target(&request.uri)?);
         let offers = request.headers("Transport").collect::<Vec<_>>().join(",");
         let Some(wanted) = transport::choose(&offers) else {
-            let reason = "Unsupported Transport: RTP/AVP over unicast UDP or RTP/AVP/TCP interleaved are served";
+            let reason =
+                "Unsupported Transport: RTP/AVP over unicast UDP or RTP/AVP/TCP interleaved are served";
             return Err(Refusal::new(Status::UNSUPPORTED_TRANSPORT, reason).into());
         };
         if let Some(open) = session.and_then(|k| self.sessions.get(&k)) {
@@ -359,26 +382,41 @@ impl ServerMachine {
                 return Err(Status::NOT_VALID_IN_STATE.into());
             }
             if open.base != target.base {
-                return Err(Refusal::new(Status::AGGREGATE_NOT_ALLOWED, "a session plays the tracks of one URL").into());
+                return Err(Refusal::new(
+                    Status::AGGREGATE_NOT_ALLOWED,
+                    "a session plays the tracks of one URL",
+                )
+                .into());
             }
         } else if self.sessions.len() >= self.config.sessions_max {
             return Err(Refusal::new(Status::UNAVAILABLE, "too many sessions at a time").into());
         }
         let user_agent: String = request.header("User-Agent").unwrap_or_default().chars().take(200).collect();
-        let known = session
-            .and_then(|k| self.sessions.get(&k))
-            .map(|s| s.presentation.clone())
-            .or_else(|| self.connections.get(&id)?.described.as_ref().filter(|d| d.0 == target.base).map(|d| d.1.clone()));
+        let known =
+            session.and_then(|k| self.sessions.get(&k)).map(|s| s.presentation.clone()).or_else(|| {
+                self.connections
+                    .get(&id)?
+                    .described
+                    .as_ref()
+                    .filter(|d| d.0 == target.base)
+                    .map(|d| d.1.clone())
+            });
         match known {
-            Some(presentation) => self.prepare(id, &request.uri, &target, wanted, session, presentation, user_agent),
-            None => Ok(later(
-                Pending::Setup { target: target.clone(), wanted, session, user_agent },
-                |ticket| Event::LookUp { ticket, target },
-            )),
+            Some(presentation) => {
+                self.prepare(id, &request.uri, &target, wanted, session, presentation, user_agent)
+            }
+            None => {
+                Ok(later(Pending::Setup { target: target.clone(), wanted, session, user_agent }, |ticket| {
+                    Event::LookUp { ticket, target }
+                }))
+            }
         }
     }
 
-    #[expect(clippy::too_many_arguments, reason = "one SETUP, from its request or from where it waited for a lookup")]
+    #[expect(
+        clippy::too_many_arguments,
+        reason = "one SETUP, from its request or from where it waited for a lookup"
+    )]
     fn prepare(
         &mut self,
         id: ConnectionId,
@@ -391,10 +429,14 @@ impl ServerMachine {
     ) -> Result<Outcome, Rejection> {
         let index = match (target.track, presentation.tracks.len()) {
             (Some(n), len) if (1..=len).contains(&n) => n - 1,
-            (Some(n), _) => return Err(Refusal::new(Status::NOT_FOUND, format!("there is no track {n}")).into()),
+            (Some(n), _) => {
+                return Err(Refusal::new(Status::NOT_FOUND, format!("there is no track {n}")).into());
+            }
             (None, 1) => 0,
             (None, _) => {
-                return Err(Refusal::new(Status::AGGREGATE_NOT_ALLOWED, "set up the tracks one by one").into());
+                return Err(
+                    Refusal::new(Status::AGGREGATE_NOT_ALLOWED, "set up the tracks one by one").into()
+                );
             }
         };
         let in_session = session.and_then(|k| self.sessions.get(&k));
@@ -430,7 +472,13 @@ impl ServerMachine {
         }))
     }
 
-    fn create_session(&mut self, id: ConnectionId, peer: IpAddr, base: &str, presentation: Arc<Presentation>) -> SessionKey {
+    fn create_session(
+        &mut self,
+        id: ConnectionId,
+        peer: IpAddr,
+        base: &str,
+        presentation: Arc<Presentation>,
+    ) -> SessionKey {
         let key = SessionKey(self.number());
         let name = format!("{:016X}{:08X}", (self.random)(), (self.random)() as u32);
         let seen = self.connections.get(&id).map_or_else(Instant::now, |c| c.seen);
@@ -479,10 +527,15 @@ impl ServerMachine {
         let Some(session) = self.sessions.get_mut(&key) else { return Err(Status::SESSION_NOT_FOUND.into()) };
         match session.state {
             State::Changing => Err(Status::NOT_VALID_IN_STATE.into()),
-            State::Ready => Ok(Outcome::Reply(with_session(Response::new(Status::OK), self.session_header(key)))),
+            State::Ready => {
+                Ok(Outcome::Reply(with_session(Response::new(Status::OK), self.session_header(key))))
+            }
             State::Playing => {
                 session.state = State::Changing;
-                Ok(later(Pending::Pause { session: key }, move |ticket| Event::Pause { ticket, session: key }))
+                Ok(later(Pending::Pause { session: key }, move |ticket| Event::Pause {
+                    ticket,
+                    session: key,
+                }))
             }
         }
     }
@@ -557,11 +610,14 @@ impl ServerMachine {
                 format!("RTP/AVP/TCP;unicast;interleaved={rtp}-{rtcp};ssrc={ssrc:08X};mode=\"PLAY\"")
             }
             (Carriage::Udp { rtp, rtcp, .. }, Some((a, b))) => {
-                format!("RTP/AVP;unicast;client_port={rtp}-{rtcp};server_port={a}-{b};ssrc={ssrc:08X};mode=\"PLAY\"")
+                format!(
+                    "RTP/AVP;unicast;client_port={rtp}-{rtcp};server_port={a}-{b};ssrc={ssrc:08X};mode=\"PLAY\""
+                )
             }
             (Carriage::Udp { .. }, None) => return self.refuse(&waiting, Status::INTERNAL.into()),
         };
-        let response = with_session(Response::new(Status::OK).header("Transport", transport), self.session_header(key));
+        let response =
+            with_session(Response::new(Status::OK).header("Transport", transport), self.session_header(key));
         self.reply(waiting.connection, Some(&waiting.cseq), &response, None);
     }
 
@@ -587,8 +643,9 @@ impl ServerMachine {
             .filter_map(|t| started.tracks.iter().find(|s| s.index == t.index).map(|s| (t, s)))
             .map(|(t, s)| format!("url={};seq={};rtptime={}", t.uri, s.seq, s.rtptime))
             .collect();
-        let mut response =
-            Response::new(Status::OK).header("Range", session.range_reply(started.first)).header("RTP-Info", info.join(","));
+        let mut response = Response::new(Status::OK)
+            .header("Range", session.range_reply(started.first))
+            .header("RTP-Info", info.join(","));
         for (asked, name) in [(scale, "Scale"), (speed, "Speed")] {
             if asked {
                 response = response.header(name, "1.0");
@@ -622,7 +679,13 @@ impl ServerMachine {
         self.reply(waiting.connection, Some(&waiting.cseq), &Response::refusal(refusal), None);
     }
 
-    fn reply(&mut self, connection: ConnectionId, cseq: Option<&str>, response: &Response, starts: Option<SessionKey>) {
+    fn reply(
+        &mut self,
+        connection: ConnectionId,
+        cseq: Option<&str>,
+        response: &Response,
+        starts: Option<SessionKey>,
+    ) {
         self.events.push_back(Event::Reply { connection, bytes: response.write(cseq), starts });
     }
 
@@ -694,7 +757,8 @@ fn with_session(response: Response, header: Option<String>) -> Response {
 
 /// The channels that the client asked for if they are free, else the next free pair: adjacent, as retina demands.
 fn take_channels(used: &mut [bool; 256], asked: Option<(u8, u8)>) -> Option<(u8, u8)> {
-    let free = |used: &[bool; 256], (a, b): (u8, u8)| a != b && !used[usize::from(a)] && !used[usize::from(b)];
+    let free =
+        |used: &[bool; 256], (a, b): (u8, u8)| a != b && !used[usize::from(a)] && !used[usize::from(b)];
     let pair = asked
         .filter(|&p| free(used, p))
         .or_else(|| (0..=254).step_by(2).map(|a: u8| (a, a + 1)).find(|&p| free(used, p)))?;

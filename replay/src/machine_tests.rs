@@ -1,0 +1,217 @@
+use super::*;
+use crate::presentation::Window;
+use crate::request::{Decoder, Incoming};
+use crate::synthetic::track;
+use proptest::prelude::*;
+use std::time::Duration;
+
+const URL: &str = "rtsp://h/door";
+const C1: ConnectionId = ConnectionId(1);
+const C2: ConnectionId = ConnectionId(2);
+
+struct Bench {
+    machine: ServerMachine,
+    start: Instant,
+    elapsed: Duration,
+    replies: Vec<String>,
+    others: Vec<&'static str>,
+}
+
+fn presentation() -> Presentation {
+    let t = |s| CaptureTime::from_secs_nanos(s, 0);
+    Presentation {
+        name: "door".into(),
+        label: "/door".into(),
+        tracks: vec![track(1, "door", "cam", 0, 100), track(2, "sound", "cam", 0, 100)],
+        window: Window::Recorded { from: t(0), to: t(100) },
+    }
+}
+
+impl Bench {
+    fn new() -> Self {
+        let mut n = 0;
+        let random = move || {
+            n += 1;
+            n
+        };
+        let machine = ServerMachine::new(Config::default(), Box::new(random));
+        let mut b =
+            Self { machine, start: Instant::now(), elapsed: Duration::ZERO, replies: vec![], others: vec![] };
+        b.connect(C1, "10.0.0.1:1");
+        b.connect(C2, "10.0.0.2:1");
+        b
+    }
+
+    fn now(&self) -> Now {
+        Now { instant: self.start + self.elapsed, wall: CaptureTime::from_nanos(0) }
+    }
+
+    fn connect(&mut self, id: ConnectionId, peer: &str) {
+        let local = "10.0.0.9:8554".parse().expect("address");
+        self.machine.handle_connected(id, peer.parse().expect("address"), local, self.now());
+    }
+
+    /// Answers every event as a willing acting side does.
+    fn drain(&mut self) {
+        while let Some(event) = self.machine.poll_event() {
+            match event {
+                Event::Reply { bytes, .. } => self.replies.push(String::from_utf8(bytes).expect("text")),
+                Event::LookUp { ticket, .. } => {
+                    let now = self.now();
+                    self.machine.handle_found(ticket, Ok(presentation()), now);
+                }
+                Event::Prepare { ticket, .. } => {
+                    self.machine.handle_prepared(ticket, Ok(Some((20_000, 20_001))))
+                }
+                Event::Play { ticket, .. } => {
+                    let tracks = vec![TrackStart { index: 0, seq: 5, rtptime: 6 }];
+                    self.machine.handle_started(ticket, Ok(Started { first: None, tracks }));
+                }
+                Event::Pause { ticket, .. } => self.machine.handle_paused(ticket, None),
+                Event::Close { .. } => self.others.push("close"),
+                Event::Disconnect { .. } => self.others.push("disconnect"),
+            }
+        }
+    }
+
+    fn ask(&mut self, id: ConnectionId, method: &str, url: &str, headers: &str) -> String {
+        let mut d = Decoder::new(10_000);
+        d.handle_bytes(format!("{method} {url} RTSP/1.0\r\nCSeq: 1\r\n{headers}\r\n").as_bytes());
+        let Ok(Some(Incoming::Request(request))) = d.poll() else { panic!("a request") };
+        let now = self.now();
+        self.machine.handle_request(id, &request, now);
+        self.drain();
+        self.replies.pop().expect("a reply")
+    }
+
+    /// A session with its first track set up.
+    fn session(&mut self, transport: &str) -> String {
+        let r = self.ask(C1, "SETUP", &format!("{URL}/trackID=1"), &format!("Transport: {transport}\r\n"));
+        let id = r.split("Session: ").nth(1).and_then(|s| s.split(';').next()).expect("session");
+        format!("Session: {id}\r\n")
+    }
+
+    fn tick(&mut self, seconds: u64) {
+        for _ in 0..seconds {
+            self.elapsed += Duration::from_secs(1);
+            let now = self.now();
+            self.machine.handle_timeout(now);
+            self.drain();
+        }
+    }
+}
+
+const UDP: &str = "RTP/AVP;unicast;client_port=5000-5001";
+const TCP: &str = "RTP/AVP/TCP;unicast;interleaved=4-5";
+
+#[test]
+fn states_allow_what_rfc_2326_allows() {
+    let mut b = Bench::new();
+    let s = b.session(UDP);
+    let two = format!("{URL}/trackID=2");
+    let setup = format!("{s}Transport: {UDP}\r\n");
+    for (method, url, headers, status) in [
+        ("PAUSE", URL, s.as_str(), 200),
+        ("SETUP", &two, &setup, 200),
+        ("PLAY", URL, &s, 200),
+        ("SETUP", &two, &setup, 455),
+        ("PLAY", URL, &s, 200),
+        ("PAUSE", URL, &s, 200),
+        ("SETUP", &two, &setup, 455),
+        ("PLAY", URL, &s, 200),
+        ("TEARDOWN", URL, &s, 200),
+        ("PLAY", URL, &s, 454),
+        ("TEARDOWN", URL, &s, 454),
+    ] {
+        let r = b.ask(C1, method, url, headers);
+        assert!(r.starts_with(&format!("RTSP/1.0 {status} ")), "{method} {headers}: {r}");
+    }
+}
+
+#[test]
+fn a_session_answers_only_to_who_set_it_up() {
+    let mut b = Bench::new();
+    let s = b.session(UDP);
+    assert!(b.ask(C2, "TEARDOWN", URL, &s).starts_with("RTSP/1.0 454"));
+    // The same client may come back on another connection: the session over UDP is still there.
+    b.machine.handle_disconnected(C1);
+    b.connect(ConnectionId(3), "10.0.0.1:9");
+    assert!(b.ask(ConnectionId(3), "PLAY", URL, &s).starts_with("RTSP/1.0 200"));
+}
+
+#[test]
+fn what_is_carried_by_a_connection_ends_with_it() {
+    let mut b = Bench::new();
+    b.session(TCP);
+    b.machine.handle_disconnected(C1);
+    b.drain();
+    assert_eq!(b.others, ["close"]);
+}
+
+#[test]
+fn time_outs_in_simulated_time() {
+    let mut b = Bench::new();
+    let s = b.session(UDP);
+    b.ask(C1, "PLAY", URL, &s);
+    b.tick(50);
+    b.ask(C1, "GET_PARAMETER", URL, &s);
+    b.tick(64);
+    assert!(!b.others.contains(&"close"), "a request is a sign of life");
+    b.tick(1);
+    assert!(b.others.contains(&"close"));
+    // Over TCP the connection is the sign of life while it plays, and not while it does not.
+    let mut b = Bench::new();
+    let s = b.session(TCP);
+    b.ask(C1, "PLAY", URL, &s);
+    b.tick(600);
+    assert!(!b.others.contains(&"close"));
+    b.ask(C1, "PAUSE", URL, &s);
+    b.tick(65);
+    assert!(b.others.contains(&"close"));
+}
+
+#[test]
+fn channels_are_adjacent_and_never_shared() {
+    let mut b = Bench::new();
+    let first = b.ask(C1, "SETUP", &format!("{URL}/trackID=1"), "Transport: RTP/AVP/TCP;interleaved=0-1\r\n");
+    let again = b.ask(C1, "SETUP", &format!("{URL}/trackID=2"), "Transport: RTP/AVP/TCP;interleaved=1-2\r\n");
+    assert!(first.contains("interleaved=0-1;") && again.contains("interleaved=2-3;"), "{again}");
+}
+
+#[test]
+fn an_acting_side_that_fails_is_answered_for() {
+    let mut b = Bench::new();
+    let now = b.now();
+    let mut d = Decoder::new(10_000);
+    d.handle_bytes(
+        format!("SETUP {URL}/trackID=1 RTSP/1.0\r\nCSeq: 1\r\nTransport: {UDP}\r\n\r\n").as_bytes(),
+    );
+    let Ok(Some(Incoming::Request(request))) = d.poll() else { panic!("a request") };
+    b.machine.handle_request(C1, &request, now);
+    let Some(Event::LookUp { ticket, .. }) = b.machine.poll_event() else { panic!("a lookup") };
+    b.machine.handle_found(ticket, Ok(presentation()), now);
+    let Some(Event::Prepare { ticket, .. }) = b.machine.poll_event() else { panic!("a track") };
+    b.machine.handle_prepared(ticket, Err(Refusal::new(Status::UNAVAILABLE, "no ports")));
+    b.drain();
+    assert_eq!((b.others.as_slice(), b.replies.len()), (&["close"][..], 1));
+    assert!(b.replies[0].starts_with("RTSP/1.0 503 no ports"));
+}
+
+proptest! {
+    /// Whatever is asked in whatever order: one reply to each request, and never more sessions than SETUPs.
+    #[test]
+    fn every_request_is_answered_once(steps in proptest::collection::vec((0usize..9, 0usize..4, any::<bool>(), 0u64..40), 1..60)) {
+        let mut b = Bench::new();
+        let methods = ["OPTIONS", "DESCRIBE", "SETUP", "PLAY", "PAUSE", "TEARDOWN", "GET_PARAMETER", "SET_PARAMETER", "X"];
+        let urls = [URL, "rtsp://h/door/trackID=1", "rtsp://h/door/trackID=2", "rtsp://h/other"];
+        let s = b.session(TCP);
+        for (m, u, with_session, wait) in steps {
+            let headers = format!("Transport: {TCP}\r\n{}", if with_session { s.as_str() } else { "" });
+            b.ask(C1, methods[m], urls[u], &headers);
+            prop_assert!(b.replies.is_empty());
+            b.tick(wait);
+        }
+        prop_assert_eq!(b.machine.sessions.len(), b.machine.by_id.len());
+        prop_assert!(b.machine.waiting.is_empty());
+    }
+}

@@ -222,7 +222,9 @@ impl Outlet {
         let Some(guard) = &mut self.guard else { return Err(OutletError::Broken) };
         let mut slices = Vec::with_capacity(SLICES_MAX.min(self.frames.len() * 3));
         for frame in &self.frames {
-            if !matches!(self.tracks.get(frame.slot), Some(TrackOutlet::Tcp { .. })) || slices.len() + 8 > SLICES_MAX {
+            if !matches!(self.tracks.get(frame.slot), Some(TrackOutlet::Tcp { .. }))
+                || slices.len() + 8 > SLICES_MAX
+            {
                 break;
             }
             frame.slices(true, &mut slices);
@@ -326,11 +328,18 @@ impl PortPairs {
     }
 
     /// A bound pair, connected to the client's ports.
-    pub fn open(&self, local: IpAddr, peer: IpAddr, rtp: u16, rtcp: u16) -> io::Result<(UdpSocket, UdpSocket)> {
+    pub fn open(
+        &self,
+        local: IpAddr,
+        peer: IpAddr,
+        rtp: u16,
+        rtcp: u16,
+    ) -> io::Result<(UdpSocket, UdpSocket)> {
         for _ in 0..PAIRS_TRIED_MAX.min(self.pairs) {
             let n = self.next.fetch_add(1, Ordering::Relaxed) % self.pairs;
             let port = self.first + (n * 2) as u16;
-            let bound = bind(local, port, peer, rtp).and_then(|a| Ok((a, bind(local, port + 1, peer, rtcp)?)));
+            let bound =
+                bind(local, port, peer, rtp).and_then(|a| Ok((a, bind(local, port + 1, peer, rtcp)?)));
             if let Ok(pair) = bound {
                 return Ok(pair);
             }
@@ -357,4 +366,3 @@ pub fn open_track(carriage: Carriage, ports: &PortPairs) -> io::Result<(TrackOut
         }
     }
 }
-

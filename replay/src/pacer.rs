@@ -43,13 +43,12 @@ pub struct Pacer {
     last: i64,
     /// When the last packet was placed, for live jumps.
     placed: Instant,
-    skipped_ns: i64,
 }
 
 impl Pacer {
     /// Presentation begins at `first`, the capture time of the first packet.
     pub fn new(mode: Mode, first: CaptureTime, now: Instant) -> Self {
-        Self { mode, started: now, zero: first, last: 0, placed: now, skipped_ns: 0 }
+        Self { mode, started: now, zero: first, last: 0, placed: now }
     }
 
     /// Sending begins now: the client has its answer. Called before the first packet is due.
@@ -76,7 +75,6 @@ impl Pacer {
                 let left_out = Duration::from_nanos(p.saturating_sub(kept).unsigned_abs());
                 *preroll = preroll.saturating_sub(left_out);
             }
-            self.skipped_ns = self.skipped_ns.saturating_add(p.saturating_sub(kept));
             self.zero = CaptureTime::from_nanos(time.nanos().saturating_sub(kept));
             p = kept;
         }
@@ -100,11 +98,6 @@ impl Pacer {
     /// The presentation time that the wall clock shows now, for sender reports.
     pub fn now(&self, now: Instant) -> Presentation {
         Presentation(nanos(now.saturating_duration_since(self.started)))
-    }
-
-    /// Time that was left out (negative: that the capture clock went back), in nanoseconds.
-    pub fn skipped_ns(&self) -> i64 {
-        self.skipped_ns
     }
 }
 
@@ -150,7 +143,6 @@ mod tests {
         assert_eq!(due(3_600_040), 5_940);
         // Reordering by less than a second is no step.
         assert_eq!(due(3_600_030), 5_930);
-        assert_eq!(p.skipped_ns(), (3_600_000 - 5_900) * MS);
     }
 
     #[test]

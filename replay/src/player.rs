@@ -243,7 +243,9 @@ impl Player {
             .slots
             .iter()
             .enumerate()
-            .filter_map(|(slot, s)| tracks.get(s.index).map(|t| Wanted { slot, id: t.id, media: t.media, to }))
+            .filter_map(|(slot, s)| {
+                tracks.get(s.index).map(|t| Wanted { slot, id: t.id, media: t.media, to })
+            })
             .collect();
         let opened = tokio::task::spawn_blocking(move || -> Result<Option<(Feed, Queue)>, SourceError> {
             let chunk = config.read_ahead_bytes / 2;
@@ -373,7 +375,9 @@ impl Player {
             let counters = &self.context.counters;
             counters.set_position(packet.time);
             let lag = match play.live_since {
-                Some(_) => Duration::from_nanos(u64::try_from(wall_clock().nanos_since(packet.time)).unwrap_or(0)),
+                Some(_) => {
+                    Duration::from_nanos(u64::try_from(wall_clock().nanos_since(packet.time)).unwrap_or(0))
+                }
                 None => now.saturating_duration_since(due),
             };
             counters.lag_ns.store(u64::try_from(lag.as_nanos()).unwrap_or(u64::MAX), Relaxed);
@@ -500,7 +504,8 @@ async fn receive(socket: Arc<UdpSocket>, session: SessionKey, notes: mpsc::Sende
     loop {
         match socket.recv(&mut buffer).await {
             Ok(n) => {
-                if rtcp::is_sign_of_life(&buffer[..n]) && notes.send(Note::Receipt { session }).await.is_err() {
+                if rtcp::is_sign_of_life(&buffer[..n]) && notes.send(Note::Receipt { session }).await.is_err()
+                {
                     return;
                 }
             }

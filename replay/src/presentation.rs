@@ -71,7 +71,11 @@ pub fn look_up(
         recorded_window(&mut tracks, target, now)?
     };
     if tracks.len() > config.tracks_max {
-        tracing::warn!(url = target.base, tracks = tracks.len(), "more tracks than one presentation may have");
+        tracing::warn!(
+            url = target.base,
+            tracks = tracks.len(),
+            "more tracks than one presentation may have"
+        );
         tracks.truncate(config.tracks_max);
     }
     let name = match (&tracks[..], &target.selection.name) {

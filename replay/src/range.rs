@@ -158,7 +158,10 @@ mod tests {
         let t = CaptureTime::from_nanos(847_463_580_250_000_000);
         assert_eq!(format_clock(t), "19961108T143300.250Z");
         assert_eq!(parse("clock=19961108T143300.25Z-"), Ok(Range::Clock { start: t, end: None }));
-        assert_eq!(parse(&format!("clock={}-{}", format_clock(t), format_clock(t))), Ok(Range::Clock { start: t, end: Some(t) }));
+        assert_eq!(
+            parse(&format!("clock={}-{}", format_clock(t), format_clock(t))),
+            Ok(Range::Clock { start: t, end: Some(t) })
+        );
         assert_eq!(parse("clock=20269999T000000Z-"), Err(RangeError::Invalid));
         assert_eq!(format_npt(12_345_678_901), "12.345");
     }

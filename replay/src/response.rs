@@ -82,11 +82,6 @@ impl Response {
         Self { reason: refusal.reason, ..Self::new(refusal.status) }
     }
 
-    /// The status.
-    pub fn status(&self) -> Status {
-        self.status
-    }
-
     /// With a header.
     pub fn header(mut self, name: &'static str, value: impl Into<String>) -> Self {
         self.headers.push((name, value.into()));

@@ -75,7 +75,14 @@ struct Anchor {
 impl Rewriter {
     /// `first_seq` and `origin` should be random (RFC 3550, section 5.1). Payload types in `known` pass unchanged; others
     /// become `payload_type`, the one that was described: cameras change theirs when they reconnect.
-    pub fn new(ssrc: u32, first_seq: u16, origin: u32, clock_rate: NonZeroU32, payload_type: u8, known: Vec<u8>) -> Self {
+    pub fn new(
+        ssrc: u32,
+        first_seq: u16,
+        origin: u32,
+        clock_rate: NonZeroU32,
+        payload_type: u8,
+        known: Vec<u8>,
+    ) -> Self {
         Self {
             ssrc,
             clock_rate,
@@ -121,7 +128,9 @@ impl Rewriter {
         if let Some((_, anchor)) = self.candidate.take() {
             self.anchor = anchor;
         }
-        self.anchor.timestamp.wrapping_add(self.ticks(presentation_ns.saturating_sub(self.anchor.presentation_ns)))
+        self.anchor
+            .timestamp
+            .wrapping_add(self.ticks(presentation_ns.saturating_sub(self.anchor.presentation_ns)))
     }
 
     /// The SSRC.
@@ -305,7 +314,8 @@ mod tests {
         let mut w = rewriter(1, 0);
         // A camera whose clock runs 1 % fast.
         for i in 0..500u32 {
-            w.rewrite(&packet(1, u64::from(i), i * 3636, i64::from(i) * 40), i64::from(i) * 40 * MS).expect("sent");
+            w.rewrite(&packet(1, u64::from(i), i * 3636, i64::from(i) * 40), i64::from(i) * 40 * MS)
+                .expect("sent");
             if i % 125 == 124 {
                 let rtp = w.report_timestamp(i64::from(i) * 40 * MS);
                 let sent = i * 3636;

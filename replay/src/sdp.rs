@@ -77,7 +77,18 @@ fn media_as_given(raw: &str, track: &TrackInfo) -> Option<String> {
     let protocol = if track.encrypted && m.protocol.contains("SAVP") { "RTP/SAVP" } else { "RTP/AVP" };
     let mut out = format!("m={} 0 {protocol} {}\r\n", text(m.media), m.formats.join(" "));
     for line in raw.lines().map(str::trim).filter(|l| !l.is_empty() && !l.starts_with("m=")) {
-        let ours = ["c=", "k=", "a=control:", "a=range:", "a=ssrc", "a=rtcp", "a=crypto:", "a=key-mgmt:", "a=sendonly", "a=x-onvif-track:"];
+        let ours = [
+            "c=",
+            "k=",
+            "a=control:",
+            "a=range:",
+            "a=ssrc",
+            "a=rtcp",
+            "a=crypto:",
+            "a=key-mgmt:",
+            "a=sendonly",
+            "a=x-onvif-track:",
+        ];
         let valid = line.as_bytes().get(1) == Some(&b'=');
         if valid && !ours.iter().any(|o| line.starts_with(o)) {
             let _ = write!(out, "{}\r\n", text(line));
@@ -136,8 +147,9 @@ fn h265_fmtp(nals: &[Vec<u8>]) -> Option<String> {
 /// Without a description only an AAC-LC configuration can be told from clock rate and channels
 /// (ISO/IEC 14496-3, 1.6.2.1: object type 5 bits, frequency index 4 bits, channels 4 bits).
 fn aac_fmtp(track: &TrackInfo) -> Option<String> {
-    const RATES: [u32; 13] =
-        [96_000, 88_200, 64_000, 48_000, 44_100, 32_000, 24_000, 22_050, 16_000, 12_000, 11_025, 8_000, 7_350];
+    const RATES: [u32; 13] = [
+        96_000, 88_200, 64_000, 48_000, 44_100, 32_000, 24_000, 22_050, 16_000, 12_000, 11_025, 8_000, 7_350,
+    ];
     let index = RATES.iter().position(|&r| Some(r) == track.clock_rate.map(|c| c.get()))? as u16;
     let channels = u16::from(track.channels.unwrap_or(1)) & 0x0f;
     let config = (2 << 11) | (index << 7) | (channels << 3);
@@ -169,9 +181,13 @@ mod tests {
     fn a_cameras_description_is_kept_but_for_what_is_ours() {
         let mut t = track(1, "door", "door", 0, 10);
         t.sdp_media = Some("m=video 5004 RTP/AVP/TCP 96 97\r\nc=IN IP4 10.0.0.1\r\nb=AS:500\r\na=rtpmap:96 H264/90000\r\na=fmtp:96 packetization-mode=1;sprop-parameter-sets=Z0I=,aM4=\r\na=control:rtsp://10.0.0.1/t1\r\na=range:npt=0-\r\na=framerate:25\r\na=ssrc:1 cname:x\r\nbroken\r\n".into());
-        let window = Window::Recorded { from: CaptureTime::from_nanos(0), to: CaptureTime::from_nanos(1_500_000_001) };
+        let window =
+            Window::Recorded { from: CaptureTime::from_nanos(0), to: CaptureTime::from_nanos(1_500_000_001) };
         let sdp = of(vec![t.clone()], window);
-        assert_eq!(sdp, "v=0\r\no=- 7 1 IN IP4 127.0.0.1\r\ns=doorx\r\nc=IN IP4 0.0.0.0\r\nt=0 0\r\na=control:*\r\na=range:npt=0-1.501\r\nm=video 0 RTP/AVP 96 97\r\nb=AS:500\r\na=rtpmap:96 H264/90000\r\na=fmtp:96 packetization-mode=1;sprop-parameter-sets=Z0I=,aM4=\r\na=framerate:25\r\na=control:trackID=1\r\n");
+        assert_eq!(
+            sdp,
+            "v=0\r\no=- 7 1 IN IP4 127.0.0.1\r\ns=doorx\r\nc=IN IP4 0.0.0.0\r\nt=0 0\r\na=control:*\r\na=range:npt=0-1.501\r\nm=video 0 RTP/AVP 96 97\r\nb=AS:500\r\na=rtpmap:96 H264/90000\r\na=fmtp:96 packetization-mode=1;sprop-parameter-sets=Z0I=,aM4=\r\na=framerate:25\r\na=control:trackID=1\r\n"
+        );
         assert_eq!((payload_types(&t), main_payload_type(&t)), (vec![96, 97], 96));
     }
 

@@ -258,7 +258,12 @@ fn now() -> Now {
 }
 
 impl Core {
-    fn new(source: Arc<dyn Source>, config: Config, counters: Arc<Counters>, notes: mpsc::Sender<Note>) -> Self {
+    fn new(
+        source: Arc<dyn Source>,
+        config: Config,
+        counters: Arc<Counters>,
+        notes: mpsc::Sender<Note>,
+    ) -> Self {
         // Without randomness from the system no session could be told from another: none is given out then.
         let random = || getrandom::u64().unwrap_or_else(|_| std::process::abort());
         Self {

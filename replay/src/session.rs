@@ -130,7 +130,12 @@ impl Session {
         }
     }
 
-    fn plan_recorded(&mut self, asked: Option<Range>, first: CaptureTime, last: CaptureTime) -> Result<Plan, Refusal> {
+    fn plan_recorded(
+        &mut self,
+        asked: Option<Range>,
+        first: CaptureTime,
+        last: CaptureTime,
+    ) -> Result<Plan, Refusal> {
         let offset = |ns: i64| CaptureTime::from_nanos(first.nanos().saturating_add(ns));
         let here = self.position.unwrap_or(first);
         let (start, end) = match asked {
@@ -145,8 +150,8 @@ impl Session {
             let length = range::format_npt(last.nanos_since(first));
             return Err(invalid(format!("Invalid Range: it is outside of npt=0-{length}")));
         }
-        let resume = self.position.is_some()
-            && matches!(asked, None | Some(Range::Npt { start: NptStart::Here, .. }));
+        let resume =
+            self.position.is_some() && matches!(asked, None | Some(Range::Npt { start: NptStart::Here, .. }));
         let from = start.clamp(first, last);
         let to = end.unwrap_or(last).clamp(from, last);
         self.until = to;
@@ -173,9 +178,9 @@ impl Session {
 
     /// True if a track of it travels in the connection.
     pub fn is_carried_by(&self, connection: ConnectionId) -> bool {
-        self.tracks.iter().any(
-            |t| matches!(t.carriage, Carriage::Interleaved { connection: c, .. } if c == connection),
-        )
+        self.tracks
+            .iter()
+            .any(|t| matches!(t.carriage, Carriage::Interleaved { connection: c, .. } if c == connection))
     }
 }
 

@@ -174,17 +174,6 @@ impl Packet {
     }
 }
 
-/// The camera's own relation of its RTP clock to its NTP clock, as one of its sender reports gave it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct ClockPoint {
-    /// RTP timestamp.
-    pub rtp: u32,
-    /// The camera's NTP time, in nanoseconds since the Unix epoch.
-    pub ntp: i64,
-    /// When the tap saw the report.
-    pub captured: CaptureTime,
-}
-
 /// Why the source could not answer.
 #[derive(Debug, thiserror::Error)]
 pub enum SourceError {
@@ -236,6 +225,4 @@ pub trait Source: Send + Sync + 'static {
     /// Follows a track; `None` when nobody records. At most `capacity` packets wait for us.
     fn subscribe(&self, track: TrackId, capacity: usize)
     -> Result<Option<Box<dyn LivePackets>>, SourceError>;
-    /// The camera's own clock near `time` in a segment of a track, where it sent sender reports.
-    fn clock_point(&self, track: TrackId, segment: u32, time: CaptureTime) -> Option<ClockPoint>;
 }

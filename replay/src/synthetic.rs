@@ -86,8 +86,4 @@ impl Source for SyntheticSource {
     fn subscribe(&self, _: TrackId, _: usize) -> Result<Option<Box<dyn LivePackets>>, SourceError> {
         Ok(None)
     }
-
-    fn clock_point(&self, _: TrackId, _: u32, _: CaptureTime) -> Option<ClockPoint> {
-        None
-    }
 }

@@ -231,7 +231,10 @@ mod tests {
             assert_eq!(t.to, Some(TimeSpec::At(CaptureTime::from_secs_nanos(20, 0))));
         }
         let t = Target::parse("rtsp://h/door?from=-10m/").expect("parses");
-        assert_eq!((t.track, t.from, t.base.as_str()), (None, Some(TimeSpec::Ago(600_000_000_000)), "rtsp://h/door?from=-10m"));
+        assert_eq!(
+            (t.track, t.from, t.base.as_str()),
+            (None, Some(TimeSpec::Ago(600_000_000_000)), "rtsp://h/door?from=-10m")
+        );
         assert_eq!(Target::parse("rtsp://u:p@[::1]:1/a%20b/c/").expect("parses").selection, named("a b/c"));
     }
 
@@ -268,7 +271,9 @@ mod tests {
         assert_eq!(parse_time("-1h30m"), Ok(TimeSpec::Ago(5_400_000_000_000)));
         assert_eq!(parse_time("-90"), Ok(TimeSpec::Ago(90_000_000_000)));
         assert_eq!(parse_time("now"), Ok(TimeSpec::Ago(0)));
-        for bad in ["", "-", "-5x", "9999-01-01T00:00:00Z", "99999999999999999999", "1.2.3", "2026-13-01T00:00:00Z"] {
+        for bad in
+            ["", "-", "-5x", "9999-01-01T00:00:00Z", "99999999999999999999", "1.2.3", "2026-13-01T00:00:00Z"]
+        {
             assert!(parse_time(bad).is_err(), "{bad}");
         }
     }

@@ -71,7 +71,10 @@ mod tests {
             ("RTP/AVP;unicast;client_port=4588-4589", udp(4588, 4589)),
             ("RTP/AVP/UDP;unicast;client_port=4588", udp(4588, 4589)),
             ("RTP/AVP;multicast;client_port=1-2, RTP/AVP;unicast;client_port=3-4", udp(3, 4)),
-            ("RTP/SAVP;unicast;client_port=3-4,RTP/AVP/TCP;interleaved=254-255", Some(Wanted::Interleaved(Some((254, 255))))),
+            (
+                "RTP/SAVP;unicast;client_port=3-4,RTP/AVP/TCP;interleaved=254-255",
+                Some(Wanted::Interleaved(Some((254, 255)))),
+            ),
             ("RTP/AVP;unicast", None),
             ("RTP/AVP;unicast;client_port=65535", None),
             ("RTP/AVP;unicast;client_port=0-1", None),

@@ -54,7 +54,8 @@ async fn live_begins_with_the_last_clean_point_and_goes_on_without_a_seam() {
     latencies.sort();
     println!("live latency p50 {:?} max {:?}", latencies[15], latencies[29]);
     assert!(latencies[15] < Duration::from_millis(20));
-    let clock = c.ask("PLAY", &url, &format!("Session: {session}\r\nRange: clock=20240101T000000Z-\r\n")).await;
+    let clock =
+        c.ask("PLAY", &url, &format!("Session: {session}\r\nRange: clock=20240101T000000Z-\r\n")).await;
     assert_eq!(clock.status, 457);
 }
 
@@ -109,7 +110,11 @@ async fn a_slow_client_skips_to_a_clean_point_and_another_loses_nothing() {
     assert!(!jumps.is_empty(), "it skipped");
     for jump in jumps {
         assert_eq!(jump[1].1, 0x65, "to a clean point");
-        assert_eq!(u32::from(jump[1].2.wrapping_sub(jump[0].2)), jump[1].0 - jump[0].0, "and the hole is visible");
+        assert_eq!(
+            u32::from(jump[1].2.wrapping_sub(jump[0].2)),
+            jump[1].0 - jump[0].0,
+            "and the hole is visible"
+        );
     }
     let skipped: u64 = server.handle.stats().clients.iter().map(|c| c.skipped).sum();
     assert!(skipped > 0);
@@ -123,6 +128,10 @@ async fn what_is_not_coming_in_is_not_live() {
     let mut c = Client::connect(server.address).await;
     let reply = c.ask("DESCRIBE", &server.url("/door"), "").await;
     assert_eq!(reply.status, 503);
-    assert!(reply.text.contains("no packets since 2023-11-14T22:13:29.960Z: add ?from=TIME"), "{}", reply.text);
+    assert!(
+        reply.text.contains("no packets since 2023-11-14T22:13:29.960Z: add ?from=TIME"),
+        "{}",
+        reply.text
+    );
     assert_eq!(c.ask("DESCRIBE", &server.url(&format!("/door?from={T0}")), "").await.status, 200);
 }

@@ -27,8 +27,31 @@ fn installed(program: &str) -> bool {
 /// Three seconds of a test picture, as an encoder gives them.
 fn encode() -> Vec<u8> {
     let out = std::process::Command::new("ffmpeg")
-        .args(["-v", "error", "-f", "lavfi", "-i", "testsrc=size=320x240:rate=25", "-frames:v", &FRAMES.to_string()])
-        .args(["-c:v", "libx264", "-g", "25", "-bf", "0", "-pix_fmt", "yuv420p", "-bsf:v", "h264_mp4toannexb", "-f", "h264", "-"])
+        .args([
+            "-v",
+            "error",
+            "-f",
+            "lavfi",
+            "-i",
+            "testsrc=size=320x240:rate=25",
+            "-frames:v",
+            &FRAMES.to_string(),
+        ])
+        .args([
+            "-c:v",
+            "libx264",
+            "-g",
+            "25",
+            "-bf",
+            "0",
+            "-pix_fmt",
+            "yuv420p",
+            "-bsf:v",
+            "h264_mp4toannexb",
+            "-f",
+            "h264",
+            "-",
+        ])
         .output()
         .expect("ffmpeg runs");
     assert!(out.status.success(), "{}", String::from_utf8_lossy(&out.stderr));
@@ -37,7 +60,8 @@ fn encode() -> Vec<u8> {
 
 /// NAL units of an Annex B stream.
 fn nals(stream: &[u8]) -> Vec<&[u8]> {
-    let mut starts: Vec<usize> = stream.windows(3).enumerate().filter(|(_, w)| *w == [0, 0, 1]).map(|(i, _)| i + 3).collect();
+    let mut starts: Vec<usize> =
+        stream.windows(3).enumerate().filter(|(_, w)| *w == [0, 0, 1]).map(|(i, _)| i + 3).collect();
     starts.push(stream.len() + 3);
     starts
         .windows(2)
@@ -82,7 +106,12 @@ fn packetize(stream: &[u8], start: capture::CaptureTime) -> Vec<Packet> {
 fn source(start: capture::CaptureTime) -> Synthetic {
     let stream = encode();
     let mut track = info(1, "door", start, start.plus(Duration::from_secs(3)));
-    track.parameter_sets = nals(&stream).into_iter().filter(|n| matches!(n[0] & 0x1f, 7 | 8)).take(2).map(<[u8]>::to_vec).collect();
+    track.parameter_sets = nals(&stream)
+        .into_iter()
+        .filter(|n| matches!(n[0] & 0x1f, 7 | 8))
+        .take(2)
+        .map(<[u8]>::to_vec)
+        .collect();
     Synthetic::with(track, packetize(&stream, start))
 }
 
@@ -119,14 +148,24 @@ async fn ffmpeg_decodes_the_same_frames_over_tcp_and_udp() {
             let url = server.url(&path);
             let (got, complaints) = decode(&["-rtsp_transport", transport, "-i", &url]).await;
             let (n, first) = (got.len(), got.iter().zip(&truth).position(|(a, b)| a != b));
-            assert!(got == truth, "{transport} {path}: {n} frames, first difference at {first:?}: {complaints}");
-            assert!(!complaints.contains("error") && !complaints.contains("missed"), "{transport}: {complaints}");
+            assert!(
+                got == truth,
+                "{transport} {path}: {n} frames, first difference at {first:?}: {complaints}"
+            );
+            assert!(
+                !complaints.contains("error") && !complaints.contains("missed"),
+                "{transport}: {complaints}"
+            );
         }
     }
     // A seek: ffmpeg plays from the clean point at 2 s and gives what lies after 2.4 s.
     let url = server.url("/door");
     let (got, complaints) = decode(&["-rtsp_transport", "tcp", "-ss", "2.4", "-i", &url]).await;
-    assert!(got.len() >= 15 && got.len() <= 25 && truth.ends_with(&got), "{} frames: {complaints}", got.len());
+    assert!(
+        got.len() >= 15 && got.len() <= 25 && truth.ends_with(&got),
+        "{} frames: {complaints}",
+        got.len()
+    );
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -177,7 +216,17 @@ async fn ffprobe_sees_the_description_and_an_unknown_stream_is_explained() {
         let url = server.url(path);
         async move {
             let run = Command::new("ffprobe")
-                .args(["-v", "error", "-rtsp_transport", "tcp", "-show_entries", "stream=codec_name,width:format=duration", "-of", "csv", &url])
+                .args([
+                    "-v",
+                    "error",
+                    "-rtsp_transport",
+                    "tcp",
+                    "-show_entries",
+                    "stream=codec_name,width:format=duration",
+                    "-of",
+                    "csv",
+                    &url,
+                ])
                 .stdin(Stdio::null())
                 .output();
             tokio::time::timeout(Duration::from_secs(20), run).await.expect("ends").expect("runs")
@@ -202,11 +251,28 @@ async fn gstreamer_plays_to_the_end() {
         let file = dir.path().join("out.h264");
         let url = server.url(&format!("/door?from={T0}"));
         let run = Command::new("gst-launch-1.0")
-            .args(["-q", "rtspsrc", &format!("location={url}"), &format!("protocols={protocols}"), "latency=200", "!", "rtph264depay", "!"])
-            .args(["h264parse", "!", "video/x-h264,stream-format=byte-stream", "!", "filesink", &format!("location={}", file.display())])
+            .args([
+                "-q",
+                "rtspsrc",
+                &format!("location={url}"),
+                &format!("protocols={protocols}"),
+                "latency=200",
+                "!",
+                "rtph264depay",
+                "!",
+            ])
+            .args([
+                "h264parse",
+                "!",
+                "video/x-h264,stream-format=byte-stream",
+                "!",
+                "filesink",
+                &format!("location={}", file.display()),
+            ])
             .stdin(Stdio::null())
             .output();
-        let out = tokio::time::timeout(Duration::from_secs(30), run).await.expect("BYE ends it").expect("runs");
+        let out =
+            tokio::time::timeout(Duration::from_secs(30), run).await.expect("BYE ends it").expect("runs");
         assert!(out.status.success(), "{protocols}: {}", String::from_utf8_lossy(&out.stderr));
         let (got, _) = decode(&["-i", file.to_str().expect("path")]).await;
         assert_eq!(got.len(), FRAMES as usize, "{protocols}: {}", String::from_utf8_lossy(&out.stderr));

@@ -8,7 +8,6 @@ use replay::source::Payload;
 use std::time::{Duration, Instant};
 use tokio::net::UdpSocket;
 
-
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_window_is_described_set_up_and_played_over_tcp() {
     let server = Running::start(ten_seconds(), Config::default());
@@ -23,7 +22,8 @@ async fn a_window_is_described_set_up_and_played_over_tcp() {
     assert!(described.body.contains("a=range:npt=0-2.000\r\n"), "{}", described.body);
     let session = c.set_up(&url).await;
     // ffmpeg glues a slash to the query.
-    let play = c.ask("PLAY", &format!("{url}/"), &format!("Session: {session}\r\nRange: npt=0.000-\r\n")).await;
+    let play =
+        c.ask("PLAY", &format!("{url}/"), &format!("Session: {session}\r\nRange: npt=0.000-\r\n")).await;
     assert_eq!(play.status, 200, "{}", play.text);
     assert_eq!(play.header("Session"), Some(format!("{session};timeout=60")));
     assert_eq!(play.header("Range"), Some("npt=0.000-2.000".into()));
@@ -40,11 +40,16 @@ async fn a_window_is_described_set_up_and_played_over_tcp() {
             _ => break data,
         }
     };
-    assert!(began.elapsed() > Duration::from_millis(1800), "paced by the original times: {:?}", began.elapsed());
+    assert!(
+        began.elapsed() > Duration::from_millis(1800),
+        "paced by the original times: {:?}",
+        began.elapsed()
+    );
     assert!(bye.windows(4).any(|w| w == [0x81, 203, 0, 1]), "BYE at the end");
     let numbers: Vec<u32> = received.iter().map(|p| number(p)).collect();
     assert_eq!(numbers, (50..=100).collect::<Vec<u32>>(), "the clean point at 2 s up to 4 s");
-    let expected = format!("url={url}/trackID=1;seq={};rtptime={}", seq(&received[0]), timestamp(&received[0]));
+    let expected =
+        format!("url={url}/trackID=1;seq={};rtptime={}", seq(&received[0]), timestamp(&received[0]));
     assert_eq!(info, expected);
     for pair in received.windows(2) {
         assert_eq!(seq(&pair[1]), seq(&pair[0]).wrapping_add(1));
@@ -151,7 +156,9 @@ async fn errors_are_clear_and_the_connection_goes_on() {
     }
     assert!(server.handle.stats().errors >= 16);
     let mut garbage = Client::connect(server.address).await;
-    tokio::io::AsyncWriteExt::write_all(&mut garbage.stream, b"GET / HTTP/1.1\r\n\r\n").await.expect("writes");
+    tokio::io::AsyncWriteExt::write_all(&mut garbage.stream, b"GET / HTTP/1.1\r\n\r\n")
+        .await
+        .expect("writes");
     let Some(Got::Reply(reply)) = garbage.next().await else { panic!("an answer") };
     assert_eq!(reply.status, 400);
     assert!(garbage.next().await.is_none(), "closed");
@@ -163,15 +170,34 @@ async fn udp_carries_everything_up_to_the_largest_datagram() {
     packets.push(rtp(1, 11, 50_000, at_ms(400), true, &vec![7; 60_000]));
     packets.push(rtp(1, 12, 50_000, at_ms(401), true, &vec![7; 65_500]));
     packets.push(rtp(1, 13, 50_000, at_ms(402), true, &[7; 100]));
-    let server = Running::start(Synthetic::with(info(1, "door", at_ms(0), at_ms(402)), packets), Config::default());
-    let (a, b) = (UdpSocket::bind("127.0.0.1:0").await.expect("binds"), UdpSocket::bind("127.0.0.1:0").await.expect("binds"));
+    let server =
+        Running::start(Synthetic::with(info(1, "door", at_ms(0), at_ms(402)), packets), Config::default());
+    let (a, b) = (
+        UdpSocket::bind("127.0.0.1:0").await.expect("binds"),
+        UdpSocket::bind("127.0.0.1:0").await.expect("binds"),
+    );
     let ports = (a.local_addr().expect("address").port(), b.local_addr().expect("address").port());
     let mut c = Client::connect(server.address).await;
     let url = server.url("/door");
-    let setup = c.ask("SETUP", &format!("{url}/trackID=1"), &format!("Transport: RTP/AVP;unicast;client_port={}-{}\r\n", ports.0, ports.1)).await;
+    let setup = c
+        .ask(
+            "SETUP",
+            &format!("{url}/trackID=1"),
+            &format!("Transport: RTP/AVP;unicast;client_port={}-{}\r\n", ports.0, ports.1),
+        )
+        .await;
     assert_eq!(setup.status, 200, "without DESCRIBE too: {}", setup.text);
     let transport = setup.header("Transport").expect("Transport");
-    let told: Vec<u16> = transport.split("server_port=").nth(1).expect("ports").split(';').next().expect("ports").split('-').map(|p| p.parse().expect("port")).collect();
+    let told: Vec<u16> = transport
+        .split("server_port=")
+        .nth(1)
+        .expect("ports")
+        .split(';')
+        .next()
+        .expect("ports")
+        .split('-')
+        .map(|p| p.parse().expect("port"))
+        .collect();
     assert!(Config::default().udp_ports.contains(&told[0]) && told[1] == told[0] + 1 && told[0] % 2 == 0);
     let session = setup.session();
     c.ask("PLAY", &url, &format!("Session: {session}\r\n")).await;
@@ -203,7 +229,10 @@ async fn reconnects_of_the_camera_are_continuous_and_holes_are_not() {
     packets.extend(frames(2, 99, at_ms(800), 10, 5, 100));
     // Half an hour without the camera is shortened: VLC takes 10 s of silence for the end.
     packets.extend(frames(3, 5000, at_ms(1_800_000), 5, 5, 100));
-    let server = Running::start(Synthetic::with(info(1, "door", at_ms(0), at_ms(1_800_160)), packets), Config::default());
+    let server = Running::start(
+        Synthetic::with(info(1, "door", at_ms(0), at_ms(1_800_160)), packets),
+        Config::default(),
+    );
     let mut c = Client::connect(server.address).await;
     let url = server.url("/door");
     let session = c.set_up(&url).await;
@@ -221,7 +250,8 @@ async fn reconnects_of_the_camera_are_continuous_and_holes_are_not() {
     sources.dedup();
     assert_eq!((got.len(), sources.len()), (24, 1));
     let (s0, t0) = got[0];
-    let relative: Vec<(u16, u32)> = got.iter().map(|(s, t)| (s.wrapping_sub(s0), t.wrapping_sub(t0))).collect();
+    let relative: Vec<(u16, u32)> =
+        got.iter().map(|(s, t)| (s.wrapping_sub(s0), t.wrapping_sub(t0))).collect();
     assert_eq!(relative[6..8], [(6, 6 * 3600), (8, 8 * 3600)], "the hole stays");
     assert_eq!(relative[9], (10, 800 * 90), "the next number, at the elapsed time");
     assert_eq!(relative[19], (20, (800 + 360 + 1000) * 90), "after a long gap, a second");
@@ -241,7 +271,9 @@ async fn a_session_without_a_sign_of_life_ends() {
     let ports = (a.local_addr().expect("address").port(), b.local_addr().expect("address").port());
     let mut c = Client::connect(server.address).await;
     let url = server.url("/door");
-    let setup = c.ask("SETUP", &url, &format!("Transport: RTP/AVP;unicast;client_port={}-{}\r\n", ports.0, ports.1)).await;
+    let setup = c
+        .ask("SETUP", &url, &format!("Transport: RTP/AVP;unicast;client_port={}-{}\r\n", ports.0, ports.1))
+        .await;
     assert!(setup.header("Session").expect("session").ends_with(";timeout=1"));
     c.ask("PLAY", &url, &format!("Session: {}\r\n", setup.session())).await;
     // Receiver reports keep it alive.
@@ -264,7 +296,8 @@ async fn a_session_without_a_sign_of_life_ends() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn too_many_sessions_are_refused_and_shutdown_says_goodbye() {
-    let mut server = Running::start(ten_seconds(), Config { sessions_max: 1, connections_max: 2, ..Config::default() });
+    let mut server =
+        Running::start(ten_seconds(), Config { sessions_max: 1, connections_max: 2, ..Config::default() });
     let url = server.url("/door");
     let mut c = Client::connect(server.address).await;
     let session = c.set_up(&url).await;
@@ -284,10 +317,15 @@ async fn too_many_sessions_are_refused_and_shutdown_says_goodbye() {
 
 #[test]
 fn a_port_in_use_is_named() {
-    let a = replay::RtspServer::bind("127.0.0.1:0".parse().expect("address"), ten_seconds(), Config::default()).expect("binds");
+    let a =
+        replay::RtspServer::bind("127.0.0.1:0".parse().expect("address"), ten_seconds(), Config::default())
+            .expect("binds");
     let b = replay::RtspServer::bind(a.local_addr(), ten_seconds(), Config::default());
     let Err(e) = b else { panic!("bound twice") };
-    assert!(e.to_string().starts_with(&format!("port {} on 127.0.0.1 is in use", a.local_addr().port())), "{e}");
+    assert!(
+        e.to_string().starts_with(&format!("port {} on 127.0.0.1 is in use", a.local_addr().port())),
+        "{e}"
+    );
     assert!(a.notice().is_none());
     let _ = Payload::from(bytes::Bytes::new());
 }

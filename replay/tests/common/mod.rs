@@ -1,5 +1,10 @@
 //! A source with made-up packets, a server on loopback, and a raw RTSP client.
-#![allow(dead_code, clippy::missing_docs_in_private_items, missing_docs, reason = "each test file uses a part of it")]
+#![allow(
+    dead_code,
+    clippy::missing_docs_in_private_items,
+    missing_docs,
+    reason = "each test file uses a part of it"
+)]
 
 use bytes::Bytes;
 use capture::CaptureTime;
@@ -142,9 +147,17 @@ impl Source for Synthetic {
         Ok(tracks.iter().map(|t| &t.0).filter(|i| named(i)).cloned().collect())
     }
 
-    fn reader(&self, track: TrackId, from: CaptureTime, to: CaptureTime, start: StartAt) -> Result<Box<dyn PacketReader>, SourceError> {
+    fn reader(
+        &self,
+        track: TrackId,
+        from: CaptureTime,
+        to: CaptureTime,
+        start: StartAt,
+    ) -> Result<Box<dyn PacketReader>, SourceError> {
         let tracks = self.tracks.lock().expect("lock");
-        let Some((_, packets)) = tracks.iter().find(|t| t.0.id == track) else { return Ok(Box::new(Reader(VecDeque::new()))) };
+        let Some((_, packets)) = tracks.iter().find(|t| t.0.id == track) else {
+            return Ok(Box::new(Reader(VecDeque::new())));
+        };
         let exact = packets.iter().position(|p| p.time >= from).unwrap_or(packets.len());
         let begin = match start {
             StartAt::Exact => exact,
@@ -161,23 +174,31 @@ impl Source for Synthetic {
         self.records
     }
 
-    fn subscribe(&self, track: TrackId, capacity: usize) -> Result<Option<Box<dyn LivePackets>>, SourceError> {
+    fn subscribe(
+        &self,
+        track: TrackId,
+        capacity: usize,
+    ) -> Result<Option<Box<dyn LivePackets>>, SourceError> {
         if !self.records {
             return Ok(None);
         }
         let live = Arc::new(Mutex::new(Live { capacity, ..Live::default() }));
         self.live.lock().expect("lock").push((track.0, live.clone()));
-        let handoff = self.tracks.lock().expect("lock").iter().find(|t| t.0.id == track).map_or(wall(), |t| t.0.last);
+        let handoff =
+            self.tracks.lock().expect("lock").iter().find(|t| t.0.id == track).map_or(wall(), |t| t.0.last);
         Ok(Some(Box::new(Subscription(live, handoff))))
-    }
-
-    fn clock_point(&self, _: TrackId, _: u32, _: CaptureTime) -> Option<ClockPoint> {
-        None
     }
 }
 
 /// `frames` frames of `packets_each` packets, 40 ms apart, a clean point every `gop`.
-pub fn frames(segment: u32, first_seq: u64, start: CaptureTime, frames: u32, gop: u32, payload_len: usize) -> Vec<Packet> {
+pub fn frames(
+    segment: u32,
+    first_seq: u64,
+    start: CaptureTime,
+    frames: u32,
+    gop: u32,
+    payload_len: usize,
+) -> Vec<Packet> {
     (0..frames)
         .map(|i| {
             let clean = i % gop == 0;
@@ -204,7 +225,8 @@ pub struct Running {
 
 impl Running {
     pub fn start(source: impl Source, config: Config) -> Self {
-        let server = RtspServer::bind("127.0.0.1:0".parse().expect("address"), source, config).expect("binds");
+        let server =
+            RtspServer::bind("127.0.0.1:0".parse().expect("address"), source, config).expect("binds");
         let (stop, stopped) = oneshot::channel();
         let (address, handle) = (server.local_addr(), server.handle());
         let task = tokio::spawn(server.run(async {
