@@ -155,12 +155,17 @@ impl Cursor {
             let fits = |e: &MediaEntry| is_clean(e) && e.time.millis() <= time.millis();
             match at.entries.iter().rposition(fits) {
                 Some(first) => {
-                    at.entries.drain(..first);
+                    // Of what was captured before it, only what overtook it on the way.
+                    let (clean, mut number) = (at.entries[first].seq, 0);
+                    at.entries.retain(|e| {
+                        number += 1;
+                        number > first || e.seq > clean
+                    });
                     at.rule = None;
+                    self.window.start_at(Some(clean));
                 }
                 None => at.rule = Some(Rule::FirstCleanFrom(CaptureTime::MIN)),
             }
-            self.window.start_at(at.entries.front().filter(|_| at.rule.is_none()).map(|e| e.seq));
             self.prefetch(&at)?;
         }
         self.at = Some(at);
@@ -210,7 +215,8 @@ impl Cursor {
         let Some(entry) = at.entries.pop_front() else { return Ok(true) };
         at.latest = at.latest.max(entry.time);
         if entry.time.millis() > self.to.millis() {
-            at.beyond = true;
+            // What was overtaken by this one can still be wanted.
+            at.beyond = entry.time.nanos_since(self.to) > ReorderLimits::default().nanos;
             return Ok(true);
         }
         if entry.flags.contains(MediaFlags::DUPLICATE) {

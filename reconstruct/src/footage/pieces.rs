@@ -152,7 +152,11 @@ impl Pieces {
 
 impl Footage {
     /// The packet of an entry that was just folded, for live viewers; `None` when its bytes are not there (any more).
-    pub fn media_packet(&self, segment: SegmentId, entry: &MediaEntry) -> Result<Option<MediaPacket>, FootageError> {
+    pub fn media_packet(
+        &self,
+        segment: SegmentId,
+        entry: &MediaEntry,
+    ) -> Result<Option<MediaPacket>, FootageError> {
         match Pieces::default().fetch(self, segment, entry)? {
             Fetched::Packet(packet) => Ok(Some(packet)),
             Fetched::Gone(_) | Fetched::Damaged => Ok(None),

@@ -9,6 +9,7 @@ use std::collections::{BTreeMap, BTreeSet};
 impl Footage {
     /// All streams that something is retained of, by number.
     pub fn streams(&self) -> Result<Vec<StreamInfo>, FootageError> {
+        self.refresh()?;
         let mut parts: BTreeMap<StreamId, Vec<SegmentPart>> = BTreeMap::new();
         self.index.all_parts(|part| parts.entry(part.stream).or_default().push(part))?;
         let names = self.store.names();
@@ -23,6 +24,7 @@ impl Footage {
 
     /// One stream; `None` if there is none, or nothing is retained of it.
     pub fn stream(&self, id: StreamId) -> Result<Option<StreamInfo>, FootageError> {
+        self.refresh()?;
         let Some(row) = self.index.stream(id)? else { return Ok(None) };
         let parts = self.index.parts(id)?;
         if parts.is_empty() {

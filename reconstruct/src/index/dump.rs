@@ -27,7 +27,13 @@ impl Index {
         self.scan(M, &[], None, |key, row| {
             match key.first().copied().unwrap_or(0) {
                 meta::FLOW => writeln!(out, "{:?}", decode::<FlowRow>(M, key, row)?)?,
-                meta::STREAM => writeln!(out, "{:?}", decode::<StreamRow>(M, key, row)?)?,
+                meta::STREAM => {
+                    // A stream keeps its row, and so its name, when retention has taken all of it.
+                    let stream = decode::<StreamRow>(M, key, row)?;
+                    if !self.parts(stream.id)?.is_empty() {
+                        writeln!(out, "{stream:?}")?;
+                    }
+                }
                 meta::SEGMENT => writeln!(out, "{:?}", decode::<SegmentRow>(M, key, row)?)?,
                 meta::SESSION => writeln!(out, "{:?}", decode::<SessionRow>(M, key, row)?)?,
                 _ => {}

@@ -7,7 +7,7 @@ use std::path::PathBuf;
 #[derive(Debug, thiserror::Error)]
 pub enum IndexError {
     /// The directory could not be opened as an index.
-    #[error("the index in {} can't be opened: {source}", path.display())]
+    #[error("the index in {} can't be opened: {source}; if it is damaged, `tapdeck reindex` makes it again", path.display())]
     Open {
         /// The index's directory.
         path: PathBuf,
