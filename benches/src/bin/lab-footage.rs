@@ -171,7 +171,7 @@ impl Stream {
         noise: &[u8],
         time: u64,
     ) -> std::io::Result<()> {
-        let key = index % GOP == 0;
+        let key = index == 0 || (index + u64::from(self.number)) % GOP == 0;
         let pieces = if key { 12 } else { 4 };
         let timestamp = (index * 3600) as u32;
         let mut time = time;
@@ -215,7 +215,7 @@ impl Stream {
         frames::rtp(&mut packet, marker, 96, self.rtp_seq, timestamp, self.ssrc());
         self.rtp_seq = self.rtp_seq.wrapping_add(1);
         payload.iter().for_each(|p| packet.extend_from_slice(p));
-        *time += 11_000;
+        *time += 5_000;
         if !options.tcp {
             frames::udp(&mut out.frame, self.media, &packet);
             return out.packet(*time);
