@@ -193,7 +193,7 @@ impl Defragmenter {
         let len = fragment.payload_len_on_wire;
         let end = fragment.offset.saturating_add(len);
         let cut = fragment.payload.len() < len as usize;
-        if cut || len == 0 || end > DATAGRAM_MAX || (fragment.more && len % 8 != 0) {
+        if cut || len == 0 || end > DATAGRAM_MAX || (fragment.more && !len.is_multiple_of(8)) {
             self.stats.refused += 1;
             return None;
         }
@@ -338,8 +338,10 @@ mod tests {
     use proptest::prelude::*;
     use std::net::{IpAddr, Ipv4Addr};
 
-    const PAIR: IpPair =
-        IpPair { src: IpAddr::V4(Ipv4Addr::new(198, 18, 0, 1)), dst: IpAddr::V4(Ipv4Addr::new(198, 18, 0, 2)) };
+    const PAIR: IpPair = IpPair {
+        src: IpAddr::V4(Ipv4Addr::new(198, 18, 0, 1)),
+        dst: IpAddr::V4(Ipv4Addr::new(198, 18, 0, 2)),
+    };
 
     fn ms(n: i64) -> CaptureTime {
         CaptureTime::from_nanos(n * 1_000_000)
@@ -383,7 +385,13 @@ mod tests {
         let mut done = None;
         for (n, f) in fragments.iter().enumerate() {
             assert!(done.is_none());
-            done = d.handle_fragment(ms(n as i64), PAIR, Vlans::default(), &fragment(7, &bytes, f), at(n as u64));
+            done = d.handle_fragment(
+                ms(n as i64),
+                PAIR,
+                Vlans::default(),
+                &fragment(7, &bytes, f),
+                at(n as u64),
+            );
         }
         let done = done.unwrap();
         let udp = done.udp().unwrap();
@@ -397,7 +405,13 @@ mod tests {
         let (bytes, fragments) = datagram(2_000, 1480);
         let mut d = Defragmenter::new(DefragLimits::default());
         let mut give = |t, n: usize| {
-            d.handle_fragment(ms(t), PAIR, Vlans::default(), &fragment(7, &bytes, &fragments[n]), at(n as u64))
+            d.handle_fragment(
+                ms(t),
+                PAIR,
+                Vlans::default(),
+                &fragment(7, &bytes, &fragments[n]),
+                at(n as u64),
+            )
         };
         assert!(give(0, 1).is_none());
         assert!(give(2_500, 0).is_none());

@@ -89,7 +89,9 @@ impl Recogniser {
     }
 
     fn watch(&mut self, packet: &RtpPacket<'_>) -> Verdict {
-        let Some(source) = self.sources.iter_mut().find(|s| s.ssrc == packet.ssrc) else { return self.fail() };
+        let Some(source) = self.sources.iter_mut().find(|s| s.ssrc == packet.ssrc) else {
+            return self.fail();
+        };
         let steps = packet.sequence.steps_since(source.sequence);
         let time = packet.timestamp.units_since(source.timestamp);
         let same = packet.payload_type == source.payload_type;
@@ -204,7 +206,8 @@ mod tests {
 
     #[test]
     fn a_stream_that_follows_stun_is_found() {
-        let stun: Vec<Vec<u8>> = (0..50u8).map(|n| vec![0, 1, 0, n, 0x21, 0x12, 0xa4, 0x42, 0, 0, 0, n, 1]).collect();
+        let stun: Vec<Vec<u8>> =
+            (0..50u8).map(|n| vec![0, 1, 0, n, 0x21, 0x12, 0xa4, 0x42, 0, 0, 0, n, 1]).collect();
         let media: Vec<_> = (0..10).map(|n| packet(9, n, b"m")).collect();
         let (r, _) = verdicts(stun.iter().chain(&media).map(Vec::as_slice));
         assert!(r.has_rtp());

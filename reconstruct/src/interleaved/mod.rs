@@ -386,7 +386,6 @@ impl Interleaved {
             return s.skip(1);
         }
         let Some(&header) = s.bytes.first_chunk::<4>() else {
-            // What can't become a beginning need not be waited for.
             let mut stash = Stash::default();
             stash.bytes.extend_from_slice(s.bytes);
             stash.runs.push((s.piece(), s.time));

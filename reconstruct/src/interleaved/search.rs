@@ -159,7 +159,8 @@ impl Search {
             let offset = self.scanned.1.saturating_sub(chunk.position) as usize;
             let bytes = &self.buffer[chunk.begin..chunk.begin + chunk.len];
             let letter = offset == 0 && bytes[0].is_ascii_uppercase();
-            let found = if letter { Some(0) } else { memchr::memchr(b'$', &bytes[offset.min(bytes.len())..]) };
+            let found =
+                if letter { Some(0) } else { memchr::memchr(b'$', &bytes[offset.min(bytes.len())..]) };
             if let Some(n) = found {
                 let position = chunk.position + (offset + n) as u64;
                 self.scanned.1 = position + 1;
@@ -172,7 +173,9 @@ impl Search {
 
     fn begins_chunk_with_message(&self, position: u64) -> bool {
         let n = self.chunks.partition_point(|c| c.position < position);
-        self.chunks.get(n).is_some_and(|c| c.position == position && begins_message(&self.buffer[c.begin..c.begin + c.len]))
+        self.chunks
+            .get(n)
+            .is_some_and(|c| c.position == position && begins_message(&self.buffer[c.begin..c.begin + c.len]))
     }
 
     fn chain(&self, candidate: u64, channels: &[u64; 4]) -> Chain {

@@ -35,8 +35,21 @@ pub(super) enum Step {
 pub(super) fn begins(first: [u8; 4]) -> bool {
     matches!(
         &first,
-        b"RTSP" | b"OPTI" | b"DESC" | b"ANNO" | b"SETU" | b"PLAY" | b"PAUS" | b"TEAR" | b"GET_" | b"SET_" | b"REDI"
-            | b"RECO" | b"HTTP" | b"GET " | b"POST"
+        b"RTSP"
+            | b"OPTI"
+            | b"DESC"
+            | b"ANNO"
+            | b"SETU"
+            | b"PLAY"
+            | b"PAUS"
+            | b"TEAR"
+            | b"GET_"
+            | b"SET_"
+            | b"REDI"
+            | b"RECO"
+            | b"HTTP"
+            | b"GET "
+            | b"POST"
     )
 }
 

@@ -399,7 +399,8 @@ impl Direction {
                     (end, HoleCause::TimedOut)
                 }
                 (None, Some(end))
-                    if self.held_bytes > limits.held_bytes_max || self.held.len() > limits.held_segments_max =>
+                    if self.held_bytes > limits.held_bytes_max
+                        || self.held.len() > limits.held_segments_max =>
                 {
                     (end, HoleCause::Bound)
                 }

@@ -12,7 +12,10 @@ fn ethernet(rest: &[u8]) -> Vec<u8> {
 
 fn udp_packet(payload: &[u8]) -> Vec<u8> {
     let mut packet = Vec::new();
-    PacketBuilder::ipv4([198, 18, 0, 1], [198, 18, 0, 2], 64).udp(5000, 5002).write(&mut packet, payload).unwrap();
+    PacketBuilder::ipv4([198, 18, 0, 1], [198, 18, 0, 2], 64)
+        .udp(5000, 5002)
+        .write(&mut packet, payload)
+        .unwrap();
     packet
 }
 
@@ -102,7 +105,8 @@ fn segmentation_offload_leaves_the_length_zero() {
     ip[2..4].fill(0);
     let record = &ip[..2000];
     let dissected = dissect_record(LinkType::RAW, record, ip.len() as u32).unwrap();
-    let Transport::Tcp { src, seq, ack, flags, payload, payload_len_on_wire, .. } = dissected.transport else {
+    let Transport::Tcp { src, seq, ack, flags, payload, payload_len_on_wire, .. } = dissected.transport
+    else {
         panic!("{dissected:?}")
     };
     assert_eq!((src, seq, ack, payload.len(), payload_len_on_wire), (554, 77, 99, 1960, 3000));
@@ -130,8 +134,11 @@ fn fragments_of_both_versions() {
     assert_eq!(udp_payload(&dissect(LinkType::RAW, &six).unwrap()), (1, 2, &[][..], 0));
 }
 
+/// VLANs, ports, payload, TCP's numbers.
+type Opinion = (Vec<u16>, u16, u16, Vec<u8>, Option<(u32, u32)>);
+
 /// What etherparse makes of a frame that it accepts whole.
-fn second_opinion(frame: &[u8]) -> Option<(Vec<u16>, u16, u16, Vec<u8>, Option<(u32, u32)>)> {
+fn second_opinion(frame: &[u8]) -> Option<Opinion> {
     let sliced = SlicedPacket::from_ethernet(frame).ok()?;
     if !matches!(sliced.net, Some(NetSlice::Ipv4(_) | NetSlice::Ipv6(_))) {
         return None;
@@ -144,7 +151,9 @@ fn second_opinion(frame: &[u8]) -> Option<(Vec<u16>, u16, u16, Vec<u8>, Option<(
         }
     };
     match sliced.transport? {
-        TransportSlice::Udp(u) => Some((vlans, u.source_port(), u.destination_port(), u.payload().to_vec(), None)),
+        TransportSlice::Udp(u) => {
+            Some((vlans, u.source_port(), u.destination_port(), u.payload().to_vec(), None))
+        }
         TransportSlice::Tcp(t) => {
             let numbers = (t.sequence_number(), t.acknowledgment_number());
             Some((vlans, t.source_port(), t.destination_port(), t.payload().to_vec(), Some(numbers)))
@@ -153,7 +162,7 @@ fn second_opinion(frame: &[u8]) -> Option<(Vec<u16>, u16, u16, Vec<u8>, Option<(
     }
 }
 
-fn own_opinion(frame: &[u8]) -> Option<(Vec<u16>, u16, u16, Vec<u8>, Option<(u32, u32)>)> {
+fn own_opinion(frame: &[u8]) -> Option<Opinion> {
     let d = dissect(LinkType::ETHERNET, frame).ok()?;
     let vlans = d.vlans.ids().to_vec();
     match d.transport {
@@ -236,11 +245,12 @@ proptest! {
             Just(1u16), Just(0), Just(12), Just(14), Just(101), Just(108), Just(113), Just(228), Just(229), Just(276), any::<u16>()],
         bytes in proptest::collection::vec(any::<u8>(), 0..120), more in 0u32..2000,
     ) {
-        if let Ok(d) = dissect_record(LinkType(link), &bytes, bytes.len() as u32 + more) {
-            if let Transport::Tcp { payload, payload_len_on_wire, .. } | Transport::Udp { payload, payload_len_on_wire, .. } = d.transport {
-                prop_assert!(payload.len() <= payload_len_on_wire as usize);
-                prop_assert!(offset_in(&bytes, payload) as usize + payload.len() <= bytes.len());
-            }
+        let Ok(d) = dissect_record(LinkType(link), &bytes, bytes.len() as u32 + more) else { return Ok(()) };
+        if let Transport::Tcp { payload, payload_len_on_wire, .. }
+        | Transport::Udp { payload, payload_len_on_wire, .. } = d.transport
+        {
+            prop_assert!(payload.len() <= payload_len_on_wire as usize);
+            prop_assert!(offset_in(&bytes, payload) as usize + payload.len() <= bytes.len());
         }
     }
 }
