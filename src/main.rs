@@ -4,6 +4,7 @@
 //! Standard output carries results, standard error everything else. The exit status is 0 when done, 1 when it failed,
 //! 2 when the command line was wrong.
 
+mod capture_head;
 mod cli;
 mod commands;
 mod config;
@@ -16,6 +17,7 @@ mod interrupt;
 mod listing;
 mod naming;
 mod options;
+mod output_file;
 mod packet_filter;
 mod recorder;
 mod rtsp;
@@ -59,9 +61,11 @@ fn run(cli: Cli, console: &Console) -> Outcome {
         Command::Record(command) => command.run(&config()?, console),
         Command::Serve(command) => command.run(&config()?, console),
         Command::Import(command) => command.run(&config()?, console),
+        Command::Export(command) => command.run(&config()?, console),
         Command::Verify(command) => command.run(&config()?, console),
         Command::Streams(command) => command.run(&config()?, console),
         Command::Timeline(command) => command.run(&config()?),
+        Command::Reindex(command) => command.run(&config()?, console),
         Command::Name(command) => command.run(&config()?, console),
         Command::Packets(command) => command.run(&config()?),
         Command::Status(command) => command.run(&config()?),

@@ -23,8 +23,8 @@ pub struct RecorderStatus {
     pub free_bytes: u64,
     /// The taps.
     pub interfaces: Vec<InterfaceStatus>,
-    /// How far the index is behind the capture.
-    pub index_lag_ms: u64,
+    /// Bytes that are recorded and not indexed yet.
+    pub index_lag_bytes: u64,
     /// Streams known.
     pub streams: usize,
     /// Where RTSP is served, or nothing when it is off.
@@ -104,8 +104,8 @@ impl RecorderStatus {
             lines.push(interface.line());
         }
         lines.push(format!(
-            "  index      {} ms behind   {} streams   {}",
-            self.index_lag_ms,
+            "  index      {} behind   {} streams   {}",
+            ByteSize(self.index_lag_bytes),
             self.streams,
             match &self.rtsp {
                 Some(address) => format!("rtsp://{address}  {} clients{}", self.clients, self.slow_clients()),
@@ -143,9 +143,9 @@ impl RecorderStatus {
             })
             .collect();
         format!(
-            "{}; index {} ms behind; {} streams; {} clients; {} of {} sessions failed",
+            "{}; index {} bytes behind; {} streams; {} clients; {} of {} sessions failed",
             rates.join("; "),
-            self.index_lag_ms,
+            self.index_lag_bytes,
             self.streams,
             self.clients,
             self.failed,

@@ -1,18 +1,24 @@
 //! `tapdeck import`: capture files into a store.
 
+use crate::capture_head;
 use crate::cli::{JsonArg, StoreArg};
 use crate::config::Config;
 use crate::console::Console;
 use crate::failure::{Failure, Outcome};
 use crate::listing;
 use crate::options::ImportOptions;
+use crate::recorder::Hashing;
 use crate::size::{ByteSize, count};
 use crate::writing::WrittenStore;
 use capture::{ImportError, ImportReport, WhenFull, WriterOptions, import_file};
 use clap::Args;
+use reconstruct::footage::Footage;
+use reconstruct::index::Index;
+use reconstruct::indexer;
 use serde_json::{Value, json};
 use std::path::{Path, PathBuf};
-use std::time::Instant;
+use std::sync::mpsc::channel;
+use std::time::{Duration, Instant};
 
 /// Copy capture files (pcap, pcapng) into a store and find the streams in them
 #[derive(Args, Debug)]
@@ -48,7 +54,7 @@ impl Import {
     /// Imports file by file; one that can't be imported does not keep the others from it.
     pub fn run(self, config: &Config, console: &Console) -> Outcome {
         let options = self.options.or(&config.import);
-        refuse_unreadable(&self.files)?;
+        self.files.iter().try_for_each(|path| capture_head::check(path))?;
         let began = Instant::now();
         let written = WrittenStore::create(&self.store.path(config)?, console)?;
         let defaults = WriterOptions::default();
@@ -57,9 +63,22 @@ impl Import {
             when_full: WhenFull::Wait,
             ..defaults
         };
-        let imported: Vec<Imported> =
-            self.files.iter().map(|path| one(&written, path, writer, console)).collect();
-        report(&imported, self.json.json, began, console)?;
+        let index = Index::open(&written.store.index_dir())?;
+        catch_up(&written, &index, console)?;
+        let mut hashing = Hashing::start(&written.store)?;
+        let imported: Vec<Imported> = self
+            .files
+            .iter()
+            .map(|path| one(&written, &index, path, writer, console))
+            .collect::<Result<_, _>>()?;
+        hashing.stop();
+        hash_rest(&written, console)?;
+        if imported.iter().all(|file| file.result.is_err()) && !self.json.json {
+            return Err(Failure::silent());
+        }
+        // Not what rows there are: what something is retained of.
+        let streams = Footage::with(written.store.clone(), index, None).streams()?.len();
+        report(&imported, streams, self.json.json, began, console)?;
         match imported.iter().any(|file| file.result.is_err()) {
             true => Err(Failure::silent()),
             false => Ok(()),
@@ -73,43 +92,76 @@ impl From<ImportError> for Failure {
     }
 }
 
-/// A misspelt name is told before anything is made or copied.
-fn refuse_unreadable(files: &[PathBuf]) -> Outcome {
-    for path in files {
-        let opened = std::fs::File::open(path).and_then(|file| file.metadata());
-        match opened {
-            Ok(found) if found.is_dir() => {
-                return Err(Failure::failed(format_args!("{} is a directory", path.display()))
-                    .next(format_args!("name the files in it: {}/*.pcap*", path.display())));
-            }
-            Ok(_) => {}
-            Err(error) => {
-                return Err(Failure::failed(format_args!("cannot read {}: {error}", path.display()))
-                    .next("check the name and its permissions; nothing was imported"));
-            }
-        }
-    }
-    Ok(())
-}
-
-fn one(written: &WrittenStore, path: &Path, options: WriterOptions, console: &Console) -> Imported {
-    let size = path.metadata().map_or(0, |found| found.len());
-    let name =
-        path.file_name().map_or_else(|| path.display().to_string(), |n| n.to_string_lossy().into_owned());
-    let bar = console.byte_bar(size, &name);
+/// What an interrupted import or recording left is indexed first: sources are indexed in order.
+fn catch_up(written: &WrittenStore, index: &Index, console: &Console) -> Outcome {
+    let bar = console.byte_bar(0, "catching up");
     let mut progress = |done: u64, total: u64| {
         bar.set_length(total);
         bar.set_position(done);
     };
-    let result = import_file(&written.store, &written.lock, path, options, &mut progress, &mut |_, _| {});
+    indexer::bulk_index(&written.store, &written.lock, index, &mut progress)?;
     bar.finish_and_clear();
+    Ok(())
+}
+
+/// What the hashing beside the import has not come to.
+fn hash_rest(written: &WrittenStore, console: &Console) -> Outcome {
+    let left = written.store.shards().iter().filter(|shard| shard.sealed && shard.hash.is_none()).count();
+    let bar = console.count_bar(left as u64, "hashing");
+    while written.store.hash_next_shard(Duration::ZERO)? {
+        bar.inc(1);
+    }
+    bar.finish_and_clear();
+    Ok(())
+}
+
+/// Copies one file while another thread indexes what has been copied.
+fn one(
+    written: &WrittenStore,
+    index: &Index,
+    path: &Path,
+    options: WriterOptions,
+    console: &Console,
+) -> Result<Imported, Failure> {
+    let size = path.metadata().map_or(0, |found| found.len());
+    let name =
+        path.file_name().map_or_else(|| path.display().to_string(), |n| n.to_string_lossy().into_owned());
+    let bar = console.byte_bar(size, &name);
+    let (open, opened) = channel();
+    let (result, indexed) = std::thread::scope(|scope| {
+        let store = &written.store;
+        let indexing = scope.spawn(move || indexer::index_beside(store, index, &opened));
+        let mut progress = |done: u64, total: u64| {
+            bar.set_length(total);
+            bar.set_position(done);
+        };
+        let mut tap_opened = move |source, tap| {
+            // The indexer is only gone when it failed, which is told below.
+            let _ = open.send((source, tap));
+        };
+        let result =
+            import_file(&written.store, &written.lock, path, options, &mut progress, &mut tap_opened);
+        drop(tap_opened);
+        bar.finish_and_clear();
+        let waiting = console.byte_bar(0, "indexing");
+        let indexed = indexing.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
+        waiting.finish_and_clear();
+        (result, indexed)
+    });
     if let Err(error) = &result {
         console.line(&format!("tapdeck: {error}"));
     }
-    Imported { path: path.to_owned(), result }
+    indexed?;
+    Ok(Imported { path: path.to_owned(), result })
 }
 
-fn report(imported: &[Imported], as_json: bool, began: Instant, console: &Console) -> Outcome {
+fn report(
+    imported: &[Imported],
+    streams: usize,
+    as_json: bool,
+    began: Instant,
+    console: &Console,
+) -> Outcome {
     let done = || imported.iter().filter_map(|file| file.result.as_ref().ok());
     let packets: u64 = done().map(|report| report.packets).sum();
     let bytes: u64 = done().map(|report| report.bytes).sum();
@@ -117,6 +169,7 @@ fn report(imported: &[Imported], as_json: bool, began: Instant, console: &Consol
         return listing::print_json(&json!({
             "packets": packets,
             "bytes": bytes,
+            "streams": streams,
             "seconds": began.elapsed().as_secs_f64(),
             "files": imported.iter().map(document).collect::<Vec<_>>(),
         }));
@@ -125,6 +178,10 @@ fn report(imported: &[Imported], as_json: bool, began: Instant, console: &Consol
     let seconds = began.elapsed().as_secs_f64().max(1e-3);
     let rate = ByteSize((bytes as f64 / seconds) as u64);
     console.say(format!("{} packets, {} in {seconds:.1} s ({rate}/s)", count(packets), ByteSize(bytes)));
+    console.say(match streams {
+        0 => "no streams were found; `tapdeck packets` lists what is there".to_owned(),
+        n => format!("{n} streams in the store; `tapdeck streams` lists them"),
+    });
     Ok(())
 }
 

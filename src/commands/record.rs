@@ -6,8 +6,8 @@ use crate::console::Console;
 use crate::failure::{Failure, Outcome};
 use crate::interrupt::Interrupt;
 use crate::options::RecordOptions;
-use crate::recorder::{self, Control, Plan, Recorder, Summary};
-use crate::rtsp::{self, Rtsp};
+use crate::recorder::{Control, Plan, Recorder, Summary};
+use crate::rtsp;
 use crate::size::{ByteSize, count};
 use crate::status::RecorderStatus;
 use crate::writing::WrittenStore;
@@ -46,14 +46,9 @@ impl Record {
     pub fn run(self, config: &Config, console: &Console) -> Outcome {
         let options = self.options.or(&config.record);
         let plan = plan(&options)?;
-        let address = rtsp::address(options.rtsp.as_deref())?;
         let interrupt = Interrupt::install()?;
         let written = WrittenStore::create(&self.store.path(config)?, console)?;
-        let store = written.store.clone();
-        capture::keep_only_net_raw()
-            .map_err(|error| Failure::failed(format_args!("cannot give up privileges: {error}")))?;
-        recorder::check_writable(store.dir())?;
-        let mut recorder = Recorder::start(written, plan)?;
+        let mut recorder = Recorder::start(written, plan, console)?;
         let control = Control::start(recorder.orders())?;
         let mut display = Display::new(console);
         while !interrupt.wait(ROUND) && recorder.is_running() {
@@ -70,7 +65,7 @@ impl Record {
         match was_running {
             true => Ok(()),
             false => {
-                Err(Failure::failed("a tap ended by itself").next("see above; what it recorded is kept"))
+                Err(Failure::failed("recording ended by itself").next("see above; what was recorded is kept"))
             }
         }
     }
@@ -101,7 +96,7 @@ fn plan(options: &RecordOptions) -> Result<Plan, Failure> {
         min_free: Some(options.min_free.map_or(MIN_FREE, |size| size.0)),
         imported: false,
     };
-    Ok(Plan { taps, retention })
+    Ok(Plan { taps, retention, rtsp: rtsp::address(options.rtsp.as_deref())? })
 }
 
 fn tap(name: &str, options: &RecordOptions) -> Result<LiveConfig, Failure> {
@@ -174,4 +169,5 @@ fn report(summary: &Summary, console: &Console) {
             count(stats.dropped_ours)
         ));
     }
+    console.say(format!("{} streams in the store", count(summary.streams as u64)));
 }

@@ -2,17 +2,25 @@
 
 use crate::control::{self, ControlServer, Reply, Request};
 use crate::failure::Failure;
+use crate::naming;
 use crate::status::RecorderStatus;
-use capture::Store;
+use reconstruct::footage::Footage;
+use reconstruct::indexer::LiveIndexer;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::thread::JoinHandle;
+use std::time::Duration;
+
+/// How long somebody who asks for a commit waits at most.
+const COMMIT_TIME: Duration = Duration::from_secs(5);
 
 /// What an order needs of the recorder.
 pub struct Orders {
-    /// The store that is written.
-    pub store: Store,
+    /// The store and its index.
+    pub footage: Footage,
+    /// The indexer, while the recording goes on.
+    pub indexer: Weak<LiveIndexer>,
 }
 
 impl Orders {
@@ -25,9 +33,25 @@ impl Orders {
                     Err(error) => Reply::Failed { text: error.to_string() },
                 }
             }
-            Request::Commit => Reply::Done { text: "committed".to_owned() },
-            Request::Name { .. } => Reply::Failed { text: "not while recording".to_owned() },
+            Request::Commit => match self.indexer.upgrade() {
+                Some(indexer) if !indexer.flush(COMMIT_TIME) => {
+                    Reply::Failed { text: format!("it is more than {} s behind", COMMIT_TIME.as_secs()) }
+                }
+                _ => Reply::Done { text: "committed".to_owned() },
+            },
+            Request::Name { stream, name } => match self.name(&stream, &name) {
+                Ok(()) => Reply::Done { text: "named".to_owned() },
+                Err(failure) => Reply::Failed { text: failure.to_string() },
+            },
         }
+    }
+}
+
+impl Orders {
+    fn name(&self, stream: &str, name: &str) -> Result<(), Failure> {
+        let store = self.footage.store();
+        store.append(&naming::record(&self.footage, stream, name)?)?;
+        Ok(store.sync_journal()?)
     }
 }
 
@@ -42,7 +66,7 @@ pub struct Control {
 impl Control {
     /// Listens.
     pub fn start(orders: Orders) -> Result<Self, Failure> {
-        let path = orders.store.control_socket();
+        let path = orders.footage.store().control_socket();
         let cannot = |error| Failure::failed(format_args!("cannot listen at {}: {error}", path.display()));
         let server = ControlServer::bind(&path).map_err(cannot)?;
         let (status, stop) =

@@ -2,7 +2,8 @@
 
 use crate::failure::Failure;
 use crate::writing::WrittenStore;
-use capture::{Retention, Store, StoreError};
+use capture::{Retention, Store};
+use reconstruct::index::Index;
 use std::fs::File;
 use std::io;
 use std::path::Path;
@@ -17,13 +18,14 @@ const HASH_PAUSE: Duration = Duration::from_millis(2);
 const HASH_IDLE: Duration = Duration::from_millis(500);
 
 /// Deletes the shards that have to go; gives how many went.
-pub fn retain(written: &WrittenStore, retention: &Retention) -> Result<usize, StoreError> {
+pub fn retain(written: &WrittenStore, index: &Index, retention: &Retention) -> Result<usize, Failure> {
     let shards = written.store.shards();
     // What is being written can't be deleted, but its room is taken.
     let reserved = shards.iter().filter(|shard| !shard.sealed).map(|shard| shard.bytes).sum();
     let going = retention.plan(&shards, reserved, written.store.free_bytes()?, crate::times::now());
     for shard in &going {
         written.store.delete_shard(&written.lock, *shard)?;
+        index.drop_shard(*shard)?;
     }
     Ok(going.len())
 }

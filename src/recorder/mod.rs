@@ -5,20 +5,28 @@
 
 mod control;
 mod housekeeping;
+mod news;
 mod rates;
 
 use crate::console::Console;
 use crate::failure::Failure;
+use crate::rtsp::Rtsp;
 use crate::status::{InterfaceStatus, RecorderStatus};
 use crate::times;
 use crate::writing::WrittenStore;
 use capture::{CaptureTime, LiveConfig, LiveError, LiveTap, Retention, SourceId, SourceKind, TapStats};
-use housekeeping::Hashing;
+use housekeeping::check_writable;
+use news::News;
 use rates::Rates;
+use reconstruct::footage::{Footage, LiveHub};
+use reconstruct::index::{Index, IndexError};
+use reconstruct::indexer::{IndexerError, LiveIndexer};
+use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Instant;
 
 pub use control::{Control, Orders};
-pub use housekeeping::check_writable;
+pub use housekeeping::Hashing;
 
 impl From<LiveError> for Failure {
     /// The sentences of the tap name the remedy themselves.
@@ -31,12 +39,26 @@ impl From<LiveError> for Failure {
     }
 }
 
+impl From<IndexerError> for Failure {
+    fn from(error: IndexerError) -> Self {
+        Self::failed(error)
+    }
+}
+
+impl From<IndexError> for Failure {
+    fn from(error: IndexError) -> Self {
+        Self::failed(error)
+    }
+}
+
 /// What is recorded, decided once.
 pub struct Plan {
     /// The taps.
     pub taps: Vec<LiveConfig>,
     /// How long it is kept.
     pub retention: Retention,
+    /// Where RTSP is served.
+    pub rtsp: Option<SocketAddr>,
 }
 
 /// A recording that runs.
@@ -45,7 +67,12 @@ pub struct Recorder {
     source: SourceId,
     taps: Vec<(LiveTap, Rates)>,
     retention: Retention,
+    index: Index,
+    footage: Footage,
+    indexer: Arc<LiveIndexer>,
+    rtsp: Option<Rtsp>,
     hashing: Hashing,
+    news: News,
     started: (Instant, CaptureTime),
     /// What was complained about already, for each tap.
     troubles: Vec<Option<String>>,
@@ -56,35 +83,46 @@ pub struct Recorder {
 pub struct Summary {
     /// For each tap its interface and final counts.
     pub taps: Vec<(String, TapStats)>,
+    /// Streams that the store holds now.
+    pub streams: usize,
 }
 
 impl Recorder {
-    /// Opens all taps, or none: when one can't be opened, those before it are closed again.
-    pub fn start(written: WrittenStore, plan: Plan) -> Result<Self, Failure> {
+    /// Opens the index, the RTSP port, and all taps or none. Privileges other than CAP_NET_RAW are given up on the way, before
+    /// any thread is started.
+    pub fn start(written: WrittenStore, plan: Plan, console: &Console) -> Result<Self, Failure> {
+        let store = written.store.clone();
+        let index = Index::open(&store.index_dir())?;
+        let hub = LiveHub::new();
+        let footage = Footage::with(store.clone(), index.clone(), Some(hub.clone()));
+        let server = plan.rtsp.map(|address| Rtsp::bind(address, footage.clone(), console)).transpose()?;
+        capture::keep_only_net_raw()
+            .map_err(|error| Failure::failed(format_args!("cannot give up privileges: {error}")))?;
+        check_writable(store.dir())?;
         let now = times::now();
-        let source = written.store.open_source(&written.lock, SourceKind::Live, now)?;
-        let mut taps = Vec::with_capacity(plan.taps.len());
-        for config in plan.taps {
-            match LiveTap::start(&written.store, &written.lock, source, config) {
-                Ok(tap) => taps.push((tap, Rates::default())),
-                Err(error) => {
-                    for (tap, _) in taps {
-                        let _ = tap.stop();
-                    }
-                    written.store.close_source(source, 0, None, None)?;
-                    return Err(error.into());
-                }
-            }
-        }
-        let hashing = Hashing::start(&written.store)?;
-        let troubles = vec![None; taps.len()];
-        let (retention, started) = (plan.retention, (Instant::now(), now));
-        Ok(Self { written, source, taps, retention, hashing, started, troubles })
+        let source = store.open_source(&written.lock, SourceKind::Live, now)?;
+        let taps = open_taps(&written, source, plan.taps)?;
+        let indexer = LiveIndexer::start(&store, &written.lock, &index, &hub, source)?;
+        let rtsp = server.map(Rtsp::start).transpose()?;
+        Ok(Self {
+            source,
+            troubles: vec![None; taps.len()],
+            taps,
+            retention: plan.retention,
+            news: News::new(index.streams()?.len()),
+            index,
+            footage,
+            indexer: Arc::new(indexer),
+            rtsp,
+            hashing: Hashing::start(&store)?,
+            started: (Instant::now(), now),
+            written,
+        })
     }
 
     /// What the control socket may order.
     pub fn orders(&self) -> Orders {
-        Orders { store: self.written.store.clone() }
+        Orders { footage: self.footage.clone(), indexer: Arc::downgrade(&self.indexer) }
     }
 
     /// The once-a-second round; gives the status document.
@@ -92,6 +130,8 @@ impl Recorder {
         self.journal_drops(console);
         self.retain(console);
         self.complain(console);
+        let received = self.taps.iter().map(|(tap, _)| tap.stats().received).sum();
+        self.news.round(times::now(), received, &self.indexer, console);
         self.status()
     }
 
@@ -110,7 +150,7 @@ impl Recorder {
     }
 
     fn retain(&mut self, console: &Console) {
-        if let Err(error) = housekeeping::retain(&self.written, &self.retention) {
+        if let Err(error) = housekeeping::retain(&self.written, &self.index, &self.retention) {
             console.line(&format!("tapdeck: retention: {error}"));
         }
     }
@@ -129,9 +169,9 @@ impl Recorder {
         }
     }
 
-    /// True while every tap's thread runs.
+    /// True while every tap's thread and the indexer run.
     pub fn is_running(&self) -> bool {
-        self.taps.iter().all(|(tap, _)| tap.running())
+        self.indexer.running() && self.taps.iter().all(|(tap, _)| tap.running())
     }
 
     fn status(&mut self) -> RecorderStatus {
@@ -156,6 +196,8 @@ impl Recorder {
                 trouble: tap.trouble(),
             }
         });
+        let server = self.rtsp.as_ref().map(Rtsp::stats).unwrap_or_default();
+        let (watched, failed) = self.news.watched();
         RecorderStatus {
             pid: std::process::id(),
             started: times::rfc3339(self.started.1),
@@ -165,11 +207,20 @@ impl Recorder {
             stored_bytes: shards.iter().map(|shard| shard.bytes).sum(),
             free_bytes: store.free_bytes().unwrap_or(0),
             interfaces: interfaces.collect(),
-            ..RecorderStatus::default()
+            index_lag_bytes: self.indexer.stats().lag_bytes,
+            streams: self.news.streams(),
+            rtsp: self.rtsp.as_ref().map(|rtsp| rtsp.address().to_string()),
+            clients: server.clients.len(),
+            client_packets: server.packets,
+            client_dropped: server.clients.iter().map(|client| client.skipped).sum(),
+            watched,
+            failed,
+            events: self.news.events(),
         }
     }
 
-    /// Takes what is in the rings, brings everything to disk, seals. Even if one part fails the others are finished.
+    /// Takes what is in the rings, brings everything to disk, finishes the index, seals. If one part fails the others are
+    /// finished all the same.
     pub fn stop(mut self, console: &Console) -> Result<Summary, Failure> {
         self.journal_drops(console);
         let mut summary = Summary::default();
@@ -181,12 +232,41 @@ impl Recorder {
                 Err(error) => failure = Some(Failure::from(error)),
             }
         }
-        let packets = summary.taps.iter().map(|(_, stats)| stats.packets).sum();
+        let finished = Arc::into_inner(self.indexer).map_or(Ok(()), |indexer| indexer.finish().map(|_| ()));
+        drop(self.rtsp.take());
         self.hashing.stop();
+        summary.streams = self.index.streams()?.len();
+        let packets = summary.taps.iter().map(|(_, stats)| stats.packets).sum();
         let closed = self.written.store.close_source(self.source, packets, None, None);
-        match (failure, closed) {
-            (Some(failure), _) => Err(failure),
-            (None, closed) => closed.map(|()| summary).map_err(Failure::from),
+        match failure {
+            Some(failure) => Err(failure),
+            None => {
+                finished?;
+                closed?;
+                Ok(summary)
+            }
         }
     }
+}
+
+/// All of them; when one can't be opened, those before it are closed again.
+fn open_taps(
+    written: &WrittenStore,
+    source: SourceId,
+    configs: Vec<LiveConfig>,
+) -> Result<Vec<(LiveTap, Rates)>, Failure> {
+    let mut taps: Vec<(LiveTap, Rates)> = Vec::with_capacity(configs.len());
+    for config in configs {
+        match LiveTap::start(&written.store, &written.lock, source, config) {
+            Ok(tap) => taps.push((tap, Rates::default())),
+            Err(error) => {
+                for (tap, _) in taps {
+                    let _ = tap.stop();
+                }
+                written.store.close_source(source, 0, None, None)?;
+                return Err(error.into());
+            }
+        }
+    }
+    Ok(taps)
 }

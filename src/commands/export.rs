@@ -1,0 +1,157 @@
+//! `tapdeck export`: a stream, or its packets, as a file.
+
+use crate::cli::{RangeArgs, StoreArg};
+use crate::config::Config;
+use crate::console::Console;
+use crate::failure::{Failure, Outcome};
+use crate::finding::{check_range, one_stream};
+use crate::output_file::OutputFile;
+use crate::size::{ByteSize, count};
+use crate::times;
+use capture::CaptureTime;
+use clap::{Args, ValueEnum};
+use reconstruct::codec::Kind;
+use reconstruct::export::es::EsReport;
+use reconstruct::export::pcap::PcapReport;
+use reconstruct::export::{ExportError, es, pcap};
+use reconstruct::footage::{Footage, FootageError, MediaPacket, Start, StreamInfo};
+use std::io;
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+/// Write a stream, or its packets, into a file
+#[derive(Args, Debug)]
+#[command(after_help = "\
+Examples:
+  tapdeck export entrance-video --store DIR -o entrance.h264
+  tapdeck export entrance-video --store DIR --from -20m --to -10m -o - | ffplay -
+  tapdeck export entrance-video --store DIR --format pcap -o entrance.pcap
+
+`es` is the elementary stream as the camera coded it, nothing re-encoded: Annex B for H.264 and H.265, ADTS for AAC, raw for
+G.711. With --from, video begins at the clean point (key frame) at or before it, so that it can be decoded from the start. `pcap`
+has the very packets that carried it.")]
+pub struct Export {
+    /// A stream's id or name
+    pub stream: String,
+    /// Which part.
+    #[command(flatten)]
+    pub range: RangeArgs,
+    /// What is written
+    #[arg(long, value_enum, default_value_t = Format::Es)]
+    pub format: Format,
+    /// Write here; `-` is standard output
+    #[arg(short, long, value_name = "FILE")]
+    pub output: PathBuf,
+    /// Replace the file if it is there already
+    #[arg(long)]
+    pub force: bool,
+    /// Where.
+    #[command(flatten)]
+    pub store: StoreArg,
+}
+
+/// What an export consists of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Format {
+    /// The elementary stream
+    Es,
+    /// The packets
+    Pcap,
+}
+
+impl From<ExportError> for Failure {
+    fn from(error: ExportError) -> Self {
+        match error {
+            ExportError::Write(error) if error.kind() == io::ErrorKind::BrokenPipe => error.into(),
+            error => Self::failed(error),
+        }
+    }
+}
+
+impl Export {
+    /// Writes the file, or nothing.
+    pub fn run(self, config: &Config, console: &Console) -> Outcome {
+        let range = times::parse_range(self.range.from.as_deref(), self.range.to.as_deref(), times::now())?;
+        let footage = Footage::open(&self.store.open(config)?)?;
+        let stream = one_stream(&footage, &self.stream)?;
+        check_range(&stream, range)?;
+        let mut out = OutputFile::create(&self.output, self.force)?;
+        let told = match self.format {
+            Format::Es => elementary_stream(&footage, &stream, range, &mut out, console)?,
+            Format::Pcap => packets(&footage, &stream, range, &mut out)?,
+        };
+        out.finish()?;
+        console.say(format!("{}: {told}", stream.name));
+        Ok(())
+    }
+}
+
+fn elementary_stream(
+    footage: &Footage,
+    stream: &StreamInfo,
+    (from, to): (CaptureTime, CaptureTime),
+    out: &mut OutputFile,
+    console: &Console,
+) -> Result<String, Failure> {
+    let start = match from > CaptureTime::MIN && stream.kind == Kind::Video {
+        true => Start::CleanPointBefore,
+        false => Start::Exact,
+    };
+    let mut cursor = footage.cursor(stream.id, from, to, start)?;
+    let bar = console.count_bar(seconds(stream, from, to), &stream.name);
+    let (mut last_drawn, mut first) = (Instant::now(), None);
+    let packets = std::iter::from_fn(|| {
+        let next: Option<Result<MediaPacket, FootageError>> = cursor.next().transpose();
+        if let Some(Ok(packet)) = &next {
+            let first = *first.get_or_insert(packet.time);
+            if last_drawn.elapsed() > Duration::from_millis(100) {
+                last_drawn = Instant::now();
+                bar.set_position(u64::try_from(packet.time.nanos_since(first)).unwrap_or(0) / 1_000_000_000);
+            }
+        }
+        next
+    });
+    let report = es::write(stream, packets, out)?;
+    bar.finish_and_clear();
+    Ok(tell_es(&report))
+}
+
+/// How many seconds of footage the range has at most: what the progress bar counts.
+fn seconds(stream: &StreamInfo, from: CaptureTime, to: CaptureTime) -> u64 {
+    let (first, last) = (stream.first.unwrap_or(from), stream.last.unwrap_or(to));
+    u64::try_from(to.min(last).nanos_since(from.max(first))).unwrap_or(0) / 1_000_000_000
+}
+
+fn tell_es(report: &EsReport) -> String {
+    let mut told = format!(
+        "{} units of {} packets, {}",
+        count(report.units),
+        count(report.packets),
+        ByteSize(report.bytes)
+    );
+    for (n, what) in [
+        (report.gaps, "gaps in the packets"),
+        (report.broken_units, "units left out because a part of them is missing"),
+        (report.damaged_packets, "damaged packets"),
+        (report.unsupported_packets, "packets in a packing that is not supported"),
+    ] {
+        if n > 0 {
+            told.push_str(&format!("; {} {what}", count(n)));
+        }
+    }
+    told
+}
+
+fn packets(
+    footage: &Footage,
+    stream: &StreamInfo,
+    (from, to): (CaptureTime, CaptureTime),
+    out: &mut OutputFile,
+) -> Result<String, Failure> {
+    let report: PcapReport = pcap::write(footage, stream, from, to, out)?;
+    let mut told = format!("{} packets, {}", count(report.packets), ByteSize(report.bytes));
+    if report.gone > 0 {
+        told.push_str(&format!("; {} were deleted by retention meanwhile", count(report.gone)));
+    }
+    Ok(told)
+}

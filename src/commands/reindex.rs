@@ -1,0 +1,50 @@
+//! `tapdeck reindex`: the index anew, from shards and journal.
+
+use crate::cli::StoreArg;
+use crate::config::Config;
+use crate::console::Console;
+use crate::failure::Outcome;
+use crate::size::count;
+use crate::writing::WrittenStore;
+use clap::Args;
+use reconstruct::index::Index;
+use reconstruct::indexer;
+use std::time::Instant;
+
+/// Make the index anew from the shards and the journal
+#[derive(Args, Debug)]
+#[command(after_help = "\
+Examples:
+  tapdeck reindex --store DIR
+
+The index holds nothing that the shards and the journal do not: it can be thrown away at any time. Nobody may be writing the
+store meanwhile; streams keep their names.")]
+pub struct Reindex {
+    /// Where.
+    #[command(flatten)]
+    pub store: StoreArg,
+}
+
+impl Reindex {
+    /// Throws the index away and makes it again.
+    pub fn run(self, config: &Config, console: &Console) -> Outcome {
+        let written = WrittenStore::open(&self.store.path(config)?, console)?;
+        let began = Instant::now();
+        let bar = console.byte_bar(0, "indexing");
+        let mut progress = |done: u64, total: u64| {
+            bar.set_length(total);
+            bar.set_position(done);
+        };
+        let stats = indexer::reindex(&written.store, &written.lock, &mut progress)?;
+        bar.finish_and_clear();
+        let streams = Index::open(&written.store.index_dir())?.streams()?.len();
+        console.say(format!(
+            "{} packets, {} of them media, {} streams in {:.1} s",
+            count(stats.packets),
+            count(stats.media_packets),
+            count(streams as u64),
+            began.elapsed().as_secs_f64()
+        ));
+        Ok(())
+    }
+}
