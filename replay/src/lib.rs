@@ -6,6 +6,7 @@
 //! `docs/replay.md`.
 
 mod config;
+mod events;
 mod feed;
 mod footage;
 mod machine;

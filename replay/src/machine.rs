@@ -6,11 +6,12 @@
 //! the caller hands in a connection's next request only after that, so nothing queues here.
 
 use crate::config::Config;
+use crate::events::{Event, Now, Started, Ticket};
 use crate::presentation::Presentation;
 use crate::request::{Method, Request};
 use crate::response::{Refusal, Response, Status};
 use crate::sdp;
-use crate::session::{Carriage, ConnectionId, Plan, Session, SessionKey, SessionTrack, State};
+use crate::session::{Carriage, ConnectionId, Session, SessionKey, SessionTrack, State};
 use crate::target::Target;
 use crate::transport::{self, Wanted};
 use capture::CaptureTime;
@@ -18,103 +19,6 @@ use std::collections::{HashMap, VecDeque};
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Instant;
-
-/// The time, on both clocks that the server goes by.
-#[derive(Clone, Copy, Debug)]
-pub struct Now {
-    /// For time-outs.
-    pub instant: Instant,
-    /// For relative times, the same clock as the capture's.
-    pub wall: CaptureTime,
-}
-
-/// Stands for a request whose answer needs the acting side.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct Ticket(pub u64);
-
-/// What the acting side is to do.
-#[derive(Debug)]
-pub enum Event {
-    /// Write this to the connection. If `starts` is set, the session's player sends only after these bytes are
-    /// written: GStreamer in ONVIF mode discards what comes before the answer to PLAY.
-    Reply {
-        /// Where to.
-        connection: ConnectionId,
-        /// The response.
-        bytes: Vec<u8>,
-        /// Whose player waits for it.
-        starts: Option<SessionKey>,
-    },
-    /// Look this up, and answer with [`ServerMachine::handle_found`].
-    LookUp {
-        /// To answer with.
-        ticket: Ticket,
-        /// What to look up.
-        target: Box<Target>,
-    },
-    /// Prepare a track of a session (and the session's player, if it is the first), and answer with
-    /// [`ServerMachine::handle_prepared`].
-    Prepare {
-        /// To answer with.
-        ticket: Ticket,
-        /// The session.
-        session: SessionKey,
-        /// What it plays.
-        presentation: Arc<Presentation>,
-        /// The track.
-        track: SessionTrack,
-        /// The client, for `tapdeck status`.
-        peer: SocketAddr,
-        /// What it calls itself.
-        user_agent: String,
-    },
-    /// Get ready to play, and answer with [`ServerMachine::handle_started`].
-    Play {
-        /// To answer with.
-        ticket: Ticket,
-        /// The session.
-        session: SessionKey,
-        /// What.
-        plan: Plan,
-    },
-    /// Stop sending, and answer with [`ServerMachine::handle_paused`].
-    Pause {
-        /// To answer with.
-        ticket: Ticket,
-        /// The session.
-        session: SessionKey,
-    },
-    /// The session is over: end its player, with a BYE where it still reaches the client.
-    Close {
-        /// The session.
-        session: SessionKey,
-    },
-    /// Close the connection once everything written is out.
-    Disconnect {
-        /// The connection.
-        connection: ConnectionId,
-    },
-}
-
-/// Where a track's packets begin, for RTP-Info.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct TrackStart {
-    /// The track's place in the presentation.
-    pub index: usize,
-    /// Sequence number of its first packet.
-    pub seq: u16,
-    /// RTP timestamp at the start of the range.
-    pub rtptime: u32,
-}
-
-/// A player's answer to [`Event::Play`].
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Started {
-    /// Capture time of the first packet that will be sent; `None` live, or if there is none.
-    pub first: Option<CaptureTime>,
-    /// Every track that was set up.
-    pub tracks: Vec<TrackStart>,
-}
 
 /// What can't be answered at once.
 #[derive(Debug)]

@@ -1,4 +1,5 @@
 use super::*;
+use crate::events::TrackStart;
 use crate::presentation::Window;
 use crate::request::{Decoder, Incoming};
 use crate::synthetic::track;

@@ -5,8 +5,8 @@
 //! all for the stall time-out is given up.
 
 use crate::config::Config;
+use crate::events::{Started, Ticket, TrackStart};
 use crate::feed::{Feed, LiveFeed, StoreFeed, wall_clock};
-use crate::machine::{Started, Ticket, TrackStart};
 use crate::merge::{MergedReader, Queue, Start, Wanted};
 use crate::outlet::{Frame, Outlet, PortPairs, SharedWriter, TrackOutlet, open_track};
 use crate::pacer::{Mode, Pacer, Presentation as PresentationTime};

@@ -164,9 +164,8 @@ mod tests {
     }
 
     fn store() -> SyntheticSource {
-        let mut s = SyntheticSource::default();
-        s.tracks = vec![track(1, "cam-video", "cam", 1000, 2000), track(2, "cam-audio", "cam", 1500, 2500)];
-        s
+        let tracks = vec![track(1, "cam-video", "cam", 1000, 2000), track(2, "cam-audio", "cam", 1500, 2500)];
+        SyntheticSource { tracks, ..SyntheticSource::default() }
     }
 
     #[test]

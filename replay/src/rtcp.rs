@@ -68,7 +68,7 @@ fn description(out: &mut Vec<u8>, ssrc: u32, cname: &str) {
     out.extend(cname);
     // At least one zero ends the list of items, and the chunk ends on a word.
     out.push(0);
-    while (out.len() - start) % 4 != 0 {
+    while !(out.len() - start).is_multiple_of(4) {
         out.push(0);
     }
     let words = (out.len() - start) / 4 - 1;

@@ -4,8 +4,9 @@
 //! connection hands in its next request only when the last one is answered.
 
 use crate::config::Config;
+use crate::events::{Event, Now, Started, Ticket};
 use crate::feed::wall_clock;
-use crate::machine::{Event, Now, ServerMachine, Started, Ticket};
+use crate::machine::ServerMachine;
 use crate::outlet::{PortPairs, SharedWriter};
 use crate::player::{Command, Player, PlayerContext};
 use crate::presentation::{Presentation, look_up};
@@ -18,6 +19,7 @@ use crate::stats::{ClientCounters, ClientFacts, Counters, ServerStats};
 use capture::CaptureTime;
 use std::collections::HashMap;
 use std::future::Future;
+use std::hash::{BuildHasher, Hasher, RandomState};
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -264,8 +266,8 @@ impl Core {
         counters: Arc<Counters>,
         notes: mpsc::Sender<Note>,
     ) -> Self {
-        // Without randomness from the system no session could be told from another: none is given out then.
-        let random = || getrandom::u64().unwrap_or_else(|_| std::process::abort());
+        // The hasher's keys are random too, and from the system.
+        let random = || getrandom::u64().unwrap_or_else(|_| RandomState::new().build_hasher().finish());
         Self {
             machine: ServerMachine::new(config.clone(), Box::new(random)),
             connections: HashMap::new(),

@@ -161,11 +161,10 @@ async fn ffmpeg_decodes_the_same_frames_over_tcp_and_udp() {
     // A seek: ffmpeg plays from the clean point at 2 s and gives what lies after 2.4 s.
     let url = server.url("/door");
     let (got, complaints) = decode(&["-rtsp_transport", "tcp", "-ss", "2.4", "-i", &url]).await;
-    assert!(
-        got.len() >= 15 && got.len() <= 25 && truth.ends_with(&got),
-        "{} frames: {complaints}",
-        got.len()
-    );
+    let places: Vec<_> = got.iter().map(|g| truth.iter().position(|t| t == g)).collect();
+    // ffmpeg 5.1 lets the first picture after a seek, the clean point, through as well.
+    assert!(matches!(places[0], Some(50 | 60 | 61)), "{places:?}: {complaints}");
+    assert!(got.len() >= 15 && truth.ends_with(&got[1..]), "{places:?}: {complaints}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -1,6 +1,7 @@
 //! A source with made-up packets, a server on loopback, and a raw RTSP client.
 #![allow(
     dead_code,
+    clippy::type_complexity,
     clippy::missing_docs_in_private_items,
     missing_docs,
     reason = "each test file uses a part of it"
