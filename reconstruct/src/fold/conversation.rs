@@ -159,11 +159,6 @@ impl Conversation {
         }
     }
 
-    /// Whether anything of RTSP was seen in it.
-    pub fn is_rtsp(&self) -> bool {
-        self.inside.rtsp
-    }
-
     /// What the flow of a side is.
     pub fn kind(&self, side: Side, world: &World) -> FlowKind {
         let session = self.session().and_then(|at| world.sessions.get(at));

@@ -36,6 +36,8 @@ pub struct Descriptor {
     pub key: FlowKey,
     /// VLAN tags.
     pub vlans: Vlans,
+    /// Hardware address of the sender, where the link has such.
+    pub mac: Option<[u8; 6]>,
     /// What the transport header says.
     pub detail: Detail,
 }
@@ -82,6 +84,7 @@ impl Descriptor {
             payload_captured: data.len() as u32,
             key: no_ip(0),
             vlans: Vlans::default(),
+            mac: None,
             detail: Detail::Other,
         };
         match dissect_record(link, data, record.original_len) {
@@ -95,6 +98,7 @@ impl Descriptor {
 
     fn fill(&mut self, data: &[u8], from: &Dissected<'_>) {
         self.vlans = from.vlans;
+        self.mac = from.ethernet.map(|(src, _)| src);
         let key = |sport, dport, proto| FlowKey { src: from.ip.src, dst: from.ip.dst, sport, dport, proto };
         let (payload, on_wire) = match &from.transport {
             Transport::Udp { src, dst, payload, payload_len_on_wire } => {

@@ -15,7 +15,7 @@ use crate::model::{FlowId, FlowKey, FlowKind, NextIds, SessionEnd};
 use crate::rtp::RtpPacket;
 use crate::span::{Location, Piece};
 use crate::tcp::{Segment, Side, TcpLimits};
-use crate::wire::{Fragment, IpPair, TcpFlags, dissect_record};
+use crate::wire::{Fragment, IpPair, TcpFlags};
 use capture::{CaptureTime, LinkType, RECORD_HEADER_LEN, ShardId, SourceId, TapId};
 use serde::{Deserialize, Serialize};
 use smallvec::{SmallVec, smallvec};
@@ -193,6 +193,7 @@ impl Fold {
         self.world.stats.bytes += u64::from(d.captured_len);
         self.note_position(place, d);
         sweep::tick(self, d.time);
+        self.world.mac = d.mac;
         let at = self.flow_of(d, data);
         let header = self.header(at, d, data);
         let entry = PacketEntry {
@@ -208,12 +209,12 @@ impl Fold {
         let number = flow.push(place.tap, place.shard, d, &entry, &mut self.world.out.batch);
         let mut role = flow.role;
         if role == Role::New || d.starts_anew(role) {
-            role = self.assign(at, d, place, data);
+            role = self.assign(at, d);
         }
         match role {
             Role::Udp(datagrams) => self.handle_udp(datagrams, at, place, d, data, &entry, number),
             Role::Tcp { conversation, from_a } => {
-                self.handle_tcp(conversation, from_a, at, place, d, data, &entry, number);
+                self.handle_tcp(conversation, from_a, place, d, data, &entry, number);
             }
             Role::New | Role::Ignored => {}
         }
@@ -319,8 +320,7 @@ impl Fold {
     }
 
     /// Decides who gets a flow's packets.
-    fn assign(&mut self, at: u32, d: &Descriptor, place: &Place, data: &[u8]) -> Role {
-        let _ = (place, data);
+    fn assign(&mut self, at: u32, d: &Descriptor) -> Role {
         let Some(key) = self.flows.get(at).map(|f| f.key) else { return Role::Ignored };
         let (a, b) = (SocketAddr::new(key.src, key.sport), SocketAddr::new(key.dst, key.dport));
         let role = match d.detail {
@@ -450,7 +450,6 @@ impl Fold {
         &mut self,
         conversation: u32,
         from_a: bool,
-        at: u32,
         place: &Place,
         d: &Descriptor,
         data: &[u8],
@@ -460,7 +459,6 @@ impl Fold {
         let Detail::Tcp { seq, ack, flags } = d.detail else { return };
         let Self { flows, conversations, world, tcp_limits, .. } = self;
         let Some(talk) = conversations.get_mut(conversation) else { return };
-        let _ = at;
         let segment = Segment {
             seq,
             ack,
@@ -513,11 +511,6 @@ impl Fold {
             client_signs: s.client_signs,
             media_due: s.playing,
         })
-    }
-
-    /// The hardware address that a record came from.
-    pub(super) fn sender_mac(link: LinkType, data: &[u8], original_len: u32) -> Option<[u8; 6]> {
-        dissect_record(link, data, original_len).ok()?.ethernet.map(|(src, _)| src)
     }
 }
 

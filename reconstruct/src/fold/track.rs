@@ -27,8 +27,6 @@ pub struct Track {
     pub transport: Transport,
     /// What sends here. Boxed: there is one nearly always, and it is large.
     pub sources: Vec<Box<Source>>,
-    /// Hardware address of the sender, until it is needed.
-    pub mac: Option<[u8; 6]>,
     /// A sender report that came before its source's first packet.
     early_report: Option<(CaptureTime, u32, u32, u64)>,
 }
@@ -44,14 +42,8 @@ impl Track {
             channel: None,
             transport,
             sources: Vec::new(),
-            mac: None,
             early_report: None,
         }
-    }
-
-    /// When its last packet came.
-    pub fn last(&self) -> Option<CaptureTime> {
-        self.sources.iter().map(|s| s.last).max()
     }
 }
 
@@ -160,7 +152,7 @@ impl World {
     /// A source's first packet: finds its stream, begins its segment.
     fn open_source(&mut self, at: u32, media: &Media, flow: FlowFacts) -> Option<usize> {
         self.make_room(at, media.time);
-        let Self { tracks, sessions, streams, out, stats, drops: _, limits, ids, .. } = self;
+        let Self { tracks, sessions, streams, out, stats, drops: _, limits, ids, mac, .. } = self;
         let track = tracks.get_mut(at)?;
         let session = sessions.get_mut(track.session)?;
         let (codec, clock_rate) = track.facts.format(media.payload_type);
@@ -175,7 +167,7 @@ impl World {
             stats.streams_over_bound += 1;
             return None;
         }
-        let found = (track.mac, media.time);
+        let found = (*mac, media.time);
         let (stream, new) = streams.resolve(key, &facts, media.payload_type, track.transport, found, ids);
         if new && let Some(row) = streams.get(stream) {
             out.event(FoldEvent::StreamFound { stream, name: row.name.clone(), at: media.time });

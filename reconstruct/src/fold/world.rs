@@ -28,6 +28,9 @@ pub struct World {
     pub stats: FoldStats,
     /// Packets kept until it is clear whether they are RTP.
     pub early: usize,
+    /// Hardware address that the packet being folded came from.
+    #[serde(skip)]
+    pub mac: Option<[u8; 6]>,
     #[serde(skip)]
     pub out: Output,
 }
@@ -46,6 +49,7 @@ impl World {
             drops: DropSpans::default(),
             stats: FoldStats::default(),
             early: 0,
+            mac: None,
             out: Output::default(),
         }
     }
