@@ -221,6 +221,8 @@ fn survives_a_checkpoint_anywhere() {
 }
 
 proptest! {
+    #![proptest_config(ProptestConfig::with_cases(64))]
+
     /// Any splits and any holes: frames that lie outside holes and have two good successors come out as they are, and
     /// nothing comes out that was not sent.
     #[test]
@@ -253,11 +255,14 @@ proptest! {
     /// Arbitrary bytes, split and holed: no panic, bounded, everything accounted for.
     #[test]
     fn arbitrary_bytes(
-        mut bytes in proptest::collection::vec(prop_oneof![Just(b'$'), Just(0u8), Just(0x80u8), any::<u8>()], 0..3000),
+raw in proptest::collection::vec(any::<u8>(), 0..3000),
         text in any::<bool>(),
         cuts in proptest::collection::vec(1usize..200, 1..60),
         syn in any::<bool>(),
     ) {
+        // Many of the bytes that matter.
+        let telling = |b: u8| match b { 0..64 => b'$', 64..128 => 0, 128..192 => 0x80, b => b };
+        let mut bytes: Vec<u8> = raw.into_iter().map(telling).collect();
         if text && bytes.len() > REPLY.len() {
             bytes[..REPLY.len()].copy_from_slice(REPLY);
         }
