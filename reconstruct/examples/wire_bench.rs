@@ -53,7 +53,9 @@ fn tcp_path(packets: &[(usize, Vec<u8>)], framing: bool) -> u64 {
     let mut frames = 0;
     for (n, (flow, p)) in packets.iter().enumerate() {
         let Ok(d) = dissect_record(LinkType::ETHERNET, p, p.len() as u32) else { continue };
-        let Transport::Tcp { seq, ack, flags, payload, payload_len_on_wire, .. } = d.transport else { continue };
+        let Transport::Tcp { seq, ack, flags, payload, payload_len_on_wire, .. } = d.transport else {
+            continue;
+        };
         let at = Location {
             shard: ShardId(1),
             record: n as u64 * 1500,
@@ -126,7 +128,8 @@ fn tcp_packet(flow: usize, n: usize, stream: &[u8]) -> Vec<u8> {
     let payload = &stream[n * SEGMENT..][..SEGMENT];
     let mut transport = vec![2, 0x2a, 0xc3, 0x50];
     transport.extend_from_slice(&((n * SEGMENT) as u32).to_be_bytes());
-    transport.extend_from_slice(&[0, 0, 0, 1, 0x80, 0x10, 4, 0, 0, 0, 0, 0, 1, 1, 8, 10, 0, 0, 0, 0, 0, 0, 0, 0]);
+    transport
+        .extend_from_slice(&[0, 0, 0, 1, 0x80, 0x10, 4, 0, 0, 0, 0, 0, 1, 1, 8, 10, 0, 0, 0, 0, 0, 0, 0, 0]);
     let mut p = headers(6, flow, payload.len(), &transport);
     p.extend_from_slice(payload);
     p
