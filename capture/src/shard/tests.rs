@@ -16,6 +16,16 @@ fn time(n: u64) -> CaptureTime {
 }
 
 fn writer(store: &Store, lock: &WriterLock, shard_size: u64, when_full: WhenFull) -> ShardWriter {
+    writer_with(store, lock, shard_size, when_full, WriterOptions::default().flush_interval)
+}
+
+fn writer_with(
+    store: &Store,
+    lock: &WriterLock,
+    shard_size: u64,
+    when_full: WhenFull,
+    flush_interval: Duration,
+) -> ShardWriter {
     let source = store.open_source(lock, SourceKind::Live, time(0)).unwrap();
     let tap = NewTap {
         source,
@@ -24,7 +34,8 @@ fn writer(store: &Store, lock: &WriterLock, shard_size: u64, when_full: WhenFull
         snaplen: 65_535,
         provenance: Provenance::Captured,
     };
-    let options = WriterOptions { shard_size, staging_bytes: 8 << 20, when_full, ..Default::default() };
+    let options =
+        WriterOptions { shard_size, staging_bytes: 8 << 20, when_full, flush_interval, ..Default::default() };
     ShardWriter::open(store, lock, tap, options).unwrap()
 }
 
@@ -127,12 +138,16 @@ fn without_a_clean_end_in_the_same_boot_nothing_published_is_missing() {
     let dir = tempfile::tempdir().unwrap();
     let store = Store::create(dir.path()).unwrap();
     let lock = store.lock().unwrap();
-    let mut writer = writer(&store, &lock, 2 << 20, WhenFull::Wait);
+    // What does not fill a block stays in staging alone.
+    let flush_interval = Duration::from_secs(3_600);
+    let mut writer = writer_with(&store, &lock, 2 << 20, WhenFull::Wait, flush_interval);
     for n in 0..5_000 {
         writer.append(time(n), 0, &packet(n));
     }
     writer.publish();
     writer.append(time(5_000), 0, &packet(5_000));
+    // Its threads live on in this process; by then they have sealed what is full and have nothing left to do.
+    std::thread::sleep(Duration::from_millis(700));
     // The process is gone: neither its threads nor its destructors run.
     std::mem::forget(writer);
     drop(lock);
