@@ -297,7 +297,7 @@ fn weigh_h265_set(e: &mut Evidence, unit: &[u8]) {
 fn weigh_aac(e: &mut Evidence, payload: &[u8], marker: bool) {
     let adds_up = || {
         let bits = usize::from(payload[0]) << 8 | usize::from(*payload.get(1)?);
-        if bits == 0 || bits % 16 != 0 || bits / 16 > 64 {
+        if bits == 0 || !bits.is_multiple_of(16) || bits / 16 > 64 {
             return None;
         }
         let headers = payload.get(2..2 + bits / 8)?;
@@ -331,7 +331,7 @@ fn weigh_mpeg4(e: &mut Evidence, payload: &[u8], marked: Option<bool>) {
 }
 
 fn weigh_mp2t(e: &mut Evidence, payload: &[u8]) {
-    if payload.len() % 188 == 0 && payload.chunks(188).all(|p| p[0] == 0x47) {
+    if payload.len().is_multiple_of(188) && payload.chunks(188).all(|p| p[0] == 0x47) {
         e.structure(if payload.len() > 188 { 12 } else { 4 });
     } else {
         e.add(AGAINST);

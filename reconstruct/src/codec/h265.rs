@@ -198,7 +198,7 @@ mod tests {
         assert!(!trail.clean && trail.vcl);
         for kind in [VPS, SPS, PPS] {
             let set = look(&[kind << 1, 1, 1, 2], 4);
-            assert_eq!((set.prefix, set.opens, &set.parameter_sets[..]), (true, kind != PPS, &[0..4][..]));
+            assert_eq!((set.prefix, set.opens, set.parameter_sets[0].clone()), (true, kind != PPS, 0..4));
         }
     }
 

@@ -12,11 +12,9 @@ pub(super) fn jpeg(head: &[u8]) -> Look {
 /// RFC 6416 section 5.1: a packet that begins a picture or its headers begins with their start code.
 pub(super) fn mpeg4(head: &[u8]) -> Look {
     let mut look = Look { vcl: true, ..Look::default() };
-    let Some(0x0000_01) =
-        head.get(..3).map(|b| u32::from(b[0]) << 16 | u32::from(b[1]) << 8 | u32::from(b[2]))
-    else {
+    if !head.starts_with(&[0, 0, 1]) {
         return look;
-    };
+    }
     look.starts_unit = true;
     for (i, code) in head.windows(4).enumerate() {
         if code[..3] != [0, 0, 1] {

@@ -18,6 +18,7 @@ use super::event::*;
 use super::headers::{self, TransportSpec};
 use super::message::{Message, Method};
 use super::pairing::{Pair, Pairing, Timed};
+use super::reading::{Reading, completed, transport, transport_of, transports_of};
 use super::uri::{normalise_control_uri, resolve};
 use crate::rtp::{RtpTimestamp, SequenceNumber, Ssrc};
 use crate::sdp::Sdp;
@@ -169,7 +170,7 @@ impl Dialogue {
 
     fn understand(&mut self, client: End, exchange: &Exchange) {
         let Some(response) = &exchange.response else { return };
-        let reading = Reading::of(self, client, exchange, response);
+        let reading = Reading::of(self.address(client), exchange, response);
         match response.status() {
             Some(200..=299) => {}
             Some(454) if reading.session.is_some() => {
@@ -230,7 +231,7 @@ impl Dialogue {
 
     fn set_up(&mut self, reading: &Reading<'_>) {
         let Some(granted) = transport_of(reading.response) else { return };
-        let asked = reading.request.map(|r| transports_of(r)).unwrap_or_default();
+        let asked = reading.request.map(transports_of).unwrap_or_default();
         let spec = completed(granted, &asked);
         if let Some(track) = self.track(reading, &spec, Evidence::Granted) {
             self.remember(&track);
@@ -360,7 +361,7 @@ impl Dialogue {
             began: request.time,
             answered: None,
         };
-        let reading = Reading::offered(self, client, &exchange, message);
+        let reading = Reading::offered(self.address(client), &exchange, message);
         match message.method() {
             Some(Method::Setup) => {
                 let [spec] = &transports_of(message)[..] else { return };
@@ -387,138 +388,10 @@ impl Dialogue {
                 }
                 self.playing(&reading, message.method() == Some(Method::Record));
             }
-            Some(Method::Teardown) => self.torn_down(&reading),
+            // A TEARDOWN whose answer is never seen is followed by the connection's end.
             _ => {}
         }
     }
-}
-
-/// An exchange's parts that every event needs.
-struct Reading<'a> {
-    server: SocketAddr,
-    client: SocketAddr,
-    request: Option<&'a Message>,
-    response: Option<&'a Message>,
-    uri: Option<String>,
-    session: Option<String>,
-    timeout_s: Option<u32>,
-    time: CaptureTime,
-}
-
-impl<'a> Reading<'a> {
-    fn of(dialogue: &Dialogue, client: End, exchange: &'a Exchange, response: &'a Message) -> Self {
-        let mut reading = Self::common(dialogue, client, exchange);
-        reading.response = Some(response);
-        let told = response.header("Session").and_then(|v| headers::session(&v));
-        if let Some((id, timeout_s)) = told {
-            (reading.session, reading.timeout_s) = (Some(id), timeout_s);
-        }
-        reading
-    }
-
-    fn offered(dialogue: &Dialogue, client: End, exchange: &'a Exchange, request: &'a Message) -> Self {
-        Reading { request: Some(request), ..Self::common(dialogue, client, exchange) }
-    }
-
-    fn common(dialogue: &Dialogue, client: End, exchange: &'a Exchange) -> Self {
-        let request = exchange.request.as_ref();
-        let session = request.and_then(|r| headers::session(&r.header("Session")?)).map(|(id, _)| id);
-        Reading {
-            server: exchange.server,
-            client: dialogue.address(client),
-            request,
-            response: None,
-            uri: request.and_then(|r| r.uri()).map(|u| u.into_owned()),
-            session,
-            timeout_s: None,
-            time: exchange.answered.unwrap_or(exchange.began),
-        }
-    }
-
-    /// The request's method, or what the response's headers make plain.
-    fn method(&self) -> Option<Method> {
-        if let Some(request) = self.request {
-            return request.method();
-        }
-        let response = self.response?;
-        let has = |name: &str| response.header(name).is_some();
-        let describes =
-            || response.header("Content-Type").is_some_and(|t| t.to_ascii_lowercase().contains("sdp"));
-        if has("Transport") {
-            Some(Method::Setup)
-        } else if describes() || response.body().starts_with(b"v=0") {
-            Some(Method::Describe)
-        } else if has("RTP-Info") || has("Range") && has("Session") {
-            Some(Method::Play)
-        } else {
-            None
-        }
-    }
-
-    fn session_at(&self) -> SessionAt {
-        SessionAt { server: self.server, session: self.session.clone(), time: self.time }
-    }
-}
-
-fn transports_of(message: &Message) -> Vec<TransportSpec> {
-    message
-        .values("Transport")
-        .flat_map(|v| headers::transports(&v))
-        .take(headers::MAX_ALTERNATIVES)
-        .collect()
-}
-
-fn transport_of(response: Option<&Message>) -> Option<TransportSpec> {
-    transports_of(response?).into_iter().next()
-}
-
-/// The granted transport, with what it leaves out taken from the one alternative that was asked for.
-fn completed(mut granted: TransportSpec, asked: &[TransportSpec]) -> TransportSpec {
-    let mut same = asked.iter().filter(|a| a.tcp == granted.tcp && a.multicast == granted.multicast);
-    if let (Some(asked), None) = (same.next(), same.next()) {
-        granted.interleaved = granted.interleaved.or(asked.interleaved);
-        granted.client_port = granted.client_port.or(asked.client_port);
-        granted.port = granted.port.or(asked.port);
-        granted.destination = granted.destination.or(asked.destination);
-        granted.record |= asked.record;
-        granted.secure |= asked.secure;
-    }
-    granted
-}
-
-fn transport(spec: &TransportSpec, reading: &Reading<'_>, published: bool) -> Option<Transport> {
-    if spec.tcp {
-        let (rtp, rtcp) = spec.interleaved?;
-        return Some(Transport::Interleaved { rtp, rtcp });
-    }
-    let (server, client) = (reading.server.ip(), reading.client.ip());
-    if spec.multicast {
-        let sender = spec.source.unwrap_or(if published { client } else { server });
-        let ports = spec.port.or(spec.server_port).or(spec.client_port);
-        return Some(Transport::Multicast { group: spec.destination, ports, ttl: spec.ttl, sender });
-    }
-    let (server, client) = (spec.source.unwrap_or(server), spec.destination.unwrap_or(client));
-    // Some say `multicast` only by the address.
-    if client.is_multicast() {
-        let ports = spec.port.or(spec.client_port);
-        return Some(Transport::Multicast { group: Some(client), ports, ttl: spec.ttl, sender: server });
-    }
-    let (server_ports, client_ports) = (spec.server_port, spec.client_port);
-    Some(if published {
-        Transport::Udp {
-            sender: reading.client.ip(),
-            receiver: reading.server.ip(),
-            sender_ports: client_ports,
-            receiver_ports: server_ports,
-        }
-    } else {
-        Transport::Udp {
-            sender: server,
-            receiver: client,
-            sender_ports: server_ports,
-            receiver_ports: client_ports,
-        }
-    })
 }
 
 #[cfg(test)]

@@ -161,11 +161,13 @@ fn names_rtsp(after_method: &[u8]) -> Beginning {
     if after_method[..n].eq_ignore_ascii_case(&b"rtsp"[..n]) {
         return if n == 4 { Beginning::Yes } else { Beginning::Maybe };
     }
-    let line_end = after_method.iter().take(MAX_HEAD).position(|&b| b == b'\n' || b == 0);
-    let line = &after_method[..line_end.unwrap_or(after_method.len())];
-    if line.windows(6).any(|w| w == b" RTSP/") {
+    let line_end = after_method.iter().take(MAX_LINE_WITHOUT_SCHEME).position(|&b| b == b'\n' || b == 0);
+    let line = &after_method[..line_end.unwrap_or(after_method.len().min(MAX_LINE_WITHOUT_SCHEME))];
+    let version = line.windows(6).position(|w| w == b" RTSP/");
+    let plain = line[..version.unwrap_or(line.len())].iter().all(|&b| b >= b' ');
+    if version.is_some() && plain {
         Beginning::Yes
-    } else if line_end.is_none() && line.len() < MAX_LINE_WITHOUT_SCHEME && line.iter().all(|&b| b >= b' ') {
+    } else if line_end.is_none() && line.len() < MAX_LINE_WITHOUT_SCHEME && plain {
         Beginning::Maybe
     } else {
         Beginning::No
@@ -187,7 +189,7 @@ pub fn parse(buf: &[u8]) -> Parsed {
         HeadEnd::At { first_line_end, body_at } => (first_line_end, body_at),
         HeadEnd::Incomplete => return Parsed::Incomplete,
         HeadEnd::TooLarge => return Parsed::TooLarge,
-        HeadEnd::Binary => return Parsed::NotRtsp,
+        HeadEnd::Binary(_) | HeadEnd::NoStartLine(_) => return Parsed::NotRtsp,
     };
     let Some(start) = start_line(trim_line_end(&buf[..first_line_end])) else { return Parsed::NotRtsp };
     let body_len = content_length(&buf[first_line_end..body_at]);
@@ -206,16 +208,37 @@ pub fn parse(buf: &[u8]) -> Parsed {
     })
 }
 
+/// How many bytes to pass over where [`parse`] found no message, so that no later message is missed and no byte is looked at
+/// again and again.
+pub(super) fn hopeless(buf: &[u8]) -> usize {
+    if beginning(buf) != Beginning::Yes {
+        return 1;
+    }
+    match head_end(buf) {
+        // No head that begins before a zero byte can end after it.
+        HeadEnd::Binary(at) | HeadEnd::NoStartLine(at) => at,
+        HeadEnd::At { body_at, .. } => body_at,
+        HeadEnd::TooLarge => MAX_HEAD,
+        HeadEnd::Incomplete => 1,
+    }
+}
+
 /// How many bytes of white space stand at the beginning of `buf`. They may precede a message and belong to none.
 pub fn leading_blank(buf: &[u8]) -> usize {
     buf.iter().take_while(|b| matches!(b, b'\r' | b'\n' | b' ' | b'\t')).count()
 }
 
 enum HeadEnd {
-    At { first_line_end: usize, body_at: usize },
+    At {
+        first_line_end: usize,
+        body_at: usize,
+    },
     Incomplete,
     TooLarge,
-    Binary,
+    /// A zero byte stands here.
+    Binary(usize),
+    /// The first line, which ends here, is not one of RTSP's.
+    NoStartLine(usize),
 }
 
 fn head_end(buf: &[u8]) -> HeadEnd {
@@ -223,13 +246,14 @@ fn head_end(buf: &[u8]) -> HeadEnd {
     let mut line_start = 0;
     for (i, &b) in buf.iter().take(MAX_HEAD).enumerate() {
         if b == 0 {
-            return HeadEnd::Binary;
+            return HeadEnd::Binary(i);
         }
         if b != b'\n' {
             continue;
         }
         let blank = trim_line_end(&buf[line_start..=i]).is_empty();
         match first_line_end {
+            None if start_line(trim_line_end(&buf[..=i])).is_none() => return HeadEnd::NoStartLine(i + 1),
             None => first_line_end = Some(i + 1),
             Some(first_line_end) if blank => return HeadEnd::At { first_line_end, body_at: i + 1 },
             Some(_) => {}

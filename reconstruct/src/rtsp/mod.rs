@@ -9,6 +9,7 @@ pub mod headers;
 pub mod message;
 mod pairing;
 mod reader;
+mod reading;
 pub mod uri;
 
 pub use dialogue::{Closed, Dialogue};
@@ -16,5 +17,5 @@ pub use event::{
     Described, End, Ended, EndedHow, Event, Evidence, Exchange, Playing, RtpInfo, SessionAt, TrackSetUp, Transport,
 };
 pub use message::{CSeq, Message, Method, Parsed, leading_blank, looks_like_rtsp, parse};
-pub use reader::MessageReader;
+pub use reader::{MAX_BUFFERED, MessageReader};
 pub use uri::{NormalUri, normalise_control_uri, resolve};

@@ -7,7 +7,9 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::message::{Beginning, MAX_BODY, MAX_HEAD, Message, Parsed, beginning, leading_blank, parse};
+use super::message::{
+    Beginning, MAX_BODY, MAX_HEAD, Message, Parsed, beginning, hopeless, leading_blank, parse,
+};
 
 /// The most that waits for the rest of a message.
 pub const MAX_BUFFERED: usize = MAX_HEAD + MAX_BODY;
@@ -54,7 +56,7 @@ impl MessageReader {
                 Parsed::TooLarge => self.too_large += 1,
                 Parsed::NotRtsp => {}
             }
-            let next = next_beginning(&self.buffer, at + 1);
+            let next = next_beginning(&self.buffer, at + hopeless(&self.buffer[at..]));
             self.skipped_bytes += visible(&self.buffer[at..next]);
             at = next;
         };
@@ -156,6 +158,20 @@ mod tests {
             assert!(reader.buffer.len() <= MAX_BUFFERED);
         }
         assert_eq!(reader.too_large(), 1);
+    }
+
+    #[test]
+    fn hostile_garbage_costs_its_length() {
+        // Each of these looks like a message's beginning at every line; quadratic work would take minutes.
+        for line in ["PLAY rtsp ", "PLAY rtsp\n", "PLAY rtsp RTSP/1.0\n", "PLAY x RTSP/", "OPTIONS * "] {
+            for end in ["", "\0", "\n\n"] {
+                let garbage =
+                    [line.repeat(MAX_HEAD / line.len()).as_bytes(), end.as_bytes()].concat().repeat(2);
+                let began = std::time::Instant::now();
+                read(&garbage.chunks(1400).collect::<Vec<_>>());
+                assert!(began.elapsed().as_secs() < 20, "{line:?} {end:?}: {:?}", began.elapsed());
+            }
+        }
     }
 
     proptest! {
