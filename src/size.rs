@@ -59,7 +59,7 @@ impl FromStr for ByteSize {
         }
         let fraction: f64 = number.parse().map_err(|_| wrong())?;
         let bytes = fraction * factor as f64;
-        match bytes.is_finite() && bytes >= 0.0 && bytes < 9e18 {
+        match (0.0..9e18).contains(&bytes) {
             true => Ok(Self(bytes as u64)),
             false => Err(wrong()),
         }
@@ -101,6 +101,11 @@ pub fn count(n: u64) -> String {
     out
 }
 
+/// A count with its noun: `1 stream`, `1,234 streams`.
+pub fn several(n: u64, noun: &str) -> String {
+    format!("{} {noun}{}", count(n), if n == 1 { "" } else { "s" })
+}
+
 /// Bits a second for people: `12.3 Mbit/s`.
 pub fn bit_rate(bytes_per_second: f64) -> String {
     let bits = bytes_per_second * 8.0;
@@ -140,6 +145,8 @@ mod tests {
         assert_eq!(ByteSize(12).to_string(), "12 B");
         assert_eq!(count(1_234_567), "1,234,567");
         assert_eq!(count(12), "12");
+        assert_eq!(several(1, "stream"), "1 stream");
+        assert_eq!(several(1_200, "stream"), "1,200 streams");
         assert_eq!(bit_rate(1_000_000.0), "8.0 Mbit/s");
     }
 }

@@ -1,6 +1,6 @@
 //! The recorder's state as one document: what `status --json` prints, the live block shows and the plain lines tell.
 
-use crate::size::{ByteSize, bit_rate, count};
+use crate::size::{ByteSize, bit_rate, count, several};
 use crate::times;
 use serde::{Deserialize, Serialize};
 
@@ -83,32 +83,29 @@ pub struct EventStatus {
     pub text: String,
 }
 
-impl InterfaceStatus {
-    /// Everything that was lost on this tap.
-    pub fn dropped(&self) -> u64 {
-        self.dropped_by_kernel + self.dropped_by_nic + self.dropped_by_us
-    }
-}
-
 impl RecorderStatus {
     /// The block that is redrawn on a terminal.
     pub fn block(&self) -> String {
         let mut lines = vec![format!(
-            "recording for {}   {} in {} shards, {} free",
+            "recording for {}   {} in {}, {} free",
             times::lasting(i64::try_from(self.uptime_s).unwrap_or(i64::MAX).saturating_mul(1_000_000_000)),
             ByteSize(self.stored_bytes),
-            count(self.shards as u64),
+            several(self.shards as u64, "shard"),
             ByteSize(self.free_bytes),
         )];
         for interface in &self.interfaces {
             lines.push(interface.line());
         }
         lines.push(format!(
-            "  index      {} behind   {} streams   {}",
+            "  index      {} behind   {}   {}",
             ByteSize(self.index_lag_bytes),
-            self.streams,
+            several(self.streams as u64, "stream"),
             match &self.rtsp {
-                Some(address) => format!("rtsp://{address}  {} clients{}", self.clients, self.slow_clients()),
+                Some(address) => format!(
+                    "rtsp://{address}  {}{}",
+                    several(self.clients as u64, "client"),
+                    self.slow_clients()
+                ),
                 None => "rtsp off".to_owned(),
             }
         ));

@@ -8,7 +8,7 @@ use crate::failure::{Failure, Outcome};
 use crate::listing;
 use crate::options::ImportOptions;
 use crate::recorder::Hashing;
-use crate::size::{ByteSize, count};
+use crate::size::{ByteSize, several};
 use crate::writing::WrittenStore;
 use capture::{ImportError, ImportReport, WhenFull, WriterOptions, import_file};
 use clap::Args;
@@ -177,10 +177,10 @@ fn report(
     listing::print_lines(imported.iter().flat_map(lines))?;
     let seconds = began.elapsed().as_secs_f64().max(1e-3);
     let rate = ByteSize((bytes as f64 / seconds) as u64);
-    console.say(format!("{} packets, {} in {seconds:.1} s ({rate}/s)", count(packets), ByteSize(bytes)));
+    console.say(format!("{}, {} in {seconds:.1} s ({rate}/s)", several(packets, "packet"), ByteSize(bytes)));
     console.say(match streams {
         0 => "no streams were found; `tapdeck packets` lists what is there".to_owned(),
-        n => format!("{n} streams in the store; `tapdeck streams` lists them"),
+        n => format!("{} in the store; `tapdeck streams` lists them", several(n as u64, "stream")),
     });
     Ok(())
 }
@@ -205,8 +205,8 @@ fn lines(file: &Imported) -> Vec<String> {
     let Ok(report) = &file.result else { return Vec::new() };
     let path = file.path.display();
     let mut lines = vec![match report.already {
-        true => format!("{path}: is in the store already, {} packets", count(report.packets)),
-        false => format!("{path}: {} packets", count(report.added)),
+        true => format!("{path}: is in the store already, {}", several(report.packets, "packet")),
+        false => format!("{path}: {}", several(report.added, "packet")),
     }];
     if let Some(damage) = &report.damage {
         lines.push(format!(

@@ -8,7 +8,7 @@ use crate::interrupt::Interrupt;
 use crate::options::RecordOptions;
 use crate::recorder::{Control, Plan, Recorder, Summary};
 use crate::rtsp;
-use crate::size::{ByteSize, count};
+use crate::size::{ByteSize, count, several};
 use crate::status::RecorderStatus;
 use crate::writing::WrittenStore;
 use capture::{LiveConfig, LiveError, Retention, WriterOptions};
@@ -169,5 +169,5 @@ fn report(summary: &Summary, console: &Console) {
             count(stats.dropped_ours)
         ));
     }
-    console.say(format!("{} streams in the store", count(summary.streams as u64)));
+    console.say(format!("{} in the store", several(summary.streams as u64, "stream")));
 }

@@ -4,7 +4,7 @@ use crate::cli::StoreArg;
 use crate::config::Config;
 use crate::console::Console;
 use crate::failure::Outcome;
-use crate::size::count;
+use crate::size::{count, several};
 use crate::writing::WrittenStore;
 use clap::Args;
 use reconstruct::index::Index;
@@ -39,10 +39,10 @@ impl Reindex {
         bar.finish_and_clear();
         let streams = Index::open(&written.store.index_dir())?.streams()?.len();
         console.say(format!(
-            "{} packets, {} of them media, {} streams in {:.1} s",
-            count(stats.packets),
+            "{}, {} of them media, {} in {:.1} s",
+            several(stats.packets, "packet"),
             count(stats.media_packets),
-            count(streams as u64),
+            several(streams as u64, "stream"),
             began.elapsed().as_secs_f64()
         ));
         Ok(())

@@ -5,7 +5,7 @@ use crate::config::Config;
 use crate::control::{self, Reply, Request};
 use crate::failure::{Failure, Outcome};
 use crate::listing;
-use crate::size::{ByteSize, count};
+use crate::size::{ByteSize, several};
 use crate::status::RecorderStatus;
 use capture::Store;
 use clap::Args;
@@ -51,12 +51,12 @@ fn text(store: &Store, recorder: Option<Value>) -> Result<String, Failure> {
         let bytes: u64 = shards.iter().map(|shard| shard.bytes).sum();
         let packets: u64 = shards.iter().map(|shard| shard.packets).sum();
         return Ok(format!(
-            "no recorder is running on {}\nit holds {} packets, {} in {} shards of {} sources",
+            "no recorder is running on {}\nit holds {}, {} in {} of {}",
             store.dir().display(),
-            count(packets),
+            several(packets, "packet"),
             ByteSize(bytes),
-            count(shards.len() as u64),
-            count(store.sources().len() as u64),
+            several(shards.len() as u64, "shard"),
+            several(store.sources().len() as u64, "source"),
         ));
     };
     let status: RecorderStatus = serde_json::from_value(document).map_err(|error| {

@@ -10,12 +10,15 @@ use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// Slept after each MiB that is hashed: at most about 400 MiB/s, which leaves the disk to the capture.
 const HASH_PAUSE: Duration = Duration::from_millis(2);
 /// How often it is looked for shards that were sealed meanwhile.
 const HASH_IDLE: Duration = Duration::from_millis(500);
+
+/// Hashing goes on for so long when a recording ends.
+const FINISH_TIME: Duration = Duration::from_secs(2);
 
 /// Deletes the shards that have to go; gives how many went.
 pub fn retain(written: &WrittenStore, index: &Index, retention: &Retention) -> Result<usize, Failure> {
@@ -57,6 +60,19 @@ impl Hashing {
         let thread =
             thread.map_err(|error| Failure::failed(format_args!("cannot start a thread: {error}")))?;
         Ok(Self { stop, thread: Some(thread) })
+    }
+
+    /// Ends it, and hashes what was sealed last unless that takes long; the next recording goes on with the rest.
+    pub fn finish(&mut self, store: &Store) {
+        self.stop();
+        let began = Instant::now();
+        while began.elapsed() < FINISH_TIME {
+            match store.hash_next_shard(Duration::ZERO) {
+                Ok(true) => {}
+                Ok(false) => return,
+                Err(error) => return tracing::warn!("hashing: {error}"),
+            }
+        }
     }
 
     /// Ends it after the shard that it is at.

@@ -234,7 +234,7 @@ impl Recorder {
         }
         let finished = Arc::into_inner(self.indexer).map_or(Ok(()), |indexer| indexer.finish().map(|_| ()));
         drop(self.rtsp.take());
-        self.hashing.stop();
+        self.hashing.finish(&self.written.store);
         summary.streams = self.index.streams()?.len();
         let packets = summary.taps.iter().map(|(_, stats)| stats.packets).sum();
         let closed = self.written.store.close_source(self.source, packets, None, None);
