@@ -86,6 +86,7 @@ impl Footage {
 
     /// First-level records, shard by shard, in the order in which they lie there.
     pub fn packets(&self, filter: &PacketFilter) -> Result<PacketScan, FootageError> {
+        self.refresh()?;
         PacketScan::open(self.clone(), filter.clone())
     }
 
@@ -101,6 +102,7 @@ impl Footage {
         from: CaptureTime,
         to: CaptureTime,
     ) -> Result<Vec<Gap>, FootageError> {
+        self.refresh()?;
         let mut gaps = self.index.gaps(stream)?;
         gaps.retain(|g| g.to >= from && g.from <= to);
         gaps.sort_by_key(|g| (g.from, g.segment, g.first_seq));

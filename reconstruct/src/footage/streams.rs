@@ -132,6 +132,7 @@ impl Footage {
         from: CaptureTime,
         to: CaptureTime,
     ) -> Result<Vec<SegmentInfo>, FootageError> {
+        self.refresh()?;
         let mut found: BTreeMap<SegmentId, SegmentInfo> = BTreeMap::new();
         for part in self.index.parts(stream)? {
             match found.get_mut(&part.segment) {

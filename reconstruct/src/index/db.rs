@@ -23,7 +23,8 @@ pub const BLOCK_CACHE_BYTES: usize = 32 << 20;
 pub const WRITE_BUFFERS_BYTES: usize = 32 << 20;
 /// Files that the database keeps open. A store of many terabytes has more.
 pub const OPEN_FILES_MAX: i32 = 256;
-const WAL_BYTES_MAX: u64 = 64 << 20;
+/// Who opens the index replays at most so much: the next start after a crash, and every reader beside a recorder.
+const WAL_BYTES_MAX: u64 = 16 << 20;
 const TABLE_BYTES: u64 = 32 << 20;
 const BLOCK_BYTES: usize = 16 << 10;
 
