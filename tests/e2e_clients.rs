@@ -6,7 +6,7 @@ use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use lab::nal::{Codec, assert_same_video, position};
-use lab::players::{frames, gstreamer};
+use lab::players::{gstreamer, recorded_frames};
 use lab::program::{Store, word};
 use lab::rtsp::{Frame, Wire};
 use lab::{fixture, root, skip, topology};
@@ -69,7 +69,7 @@ fn live555_plays() {
         .map(|l| l.trim().into())
         .collect();
     let export = store.export(&word(&store.video()["id"]));
-    let all = frames(&["-f", "h264", "-i", export.to_str().expect("text")]);
+    let all = recorded_frames(&export, Codec::H264, store.dir.path());
     assert!(seen.len() >= 10, "ffmpeg saw {} frames behind live555", seen.len());
     assert!(position(&all, &seen[..10]).is_some(), "what came through live555 is another picture");
 }

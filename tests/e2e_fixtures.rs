@@ -5,15 +5,15 @@ mod lab;
 
 use lab::fixture;
 use lab::nal::{Codec, assert_rest_of_video, assert_same_video, position};
-use lab::players::frames;
+use lab::players::{frames, recorded_frames};
 use lab::program::{Store, word};
 
-fn codec_of(name: &str) -> (Codec, &'static str, &'static str) {
-    if name.contains("h265") { (Codec::H265, "h265", "hevc") } else { (Codec::H264, "h264", "h264") }
+fn codec_of(name: &str) -> (Codec, &'static str) {
+    if name.contains("h265") { (Codec::H265, "h265") } else { (Codec::H264, "h264") }
 }
 
 fn exports_and_plays(name: &str) {
-    let (codec, extension, format) = codec_of(name);
+    let (codec, extension) = codec_of(name);
     let store = Store::import(&[fixture(&format!("{name}.pcap"))]);
     let video = store.video();
     assert_eq!(video["codec"], extension, "{video:#}");
@@ -23,7 +23,7 @@ fn exports_and_plays(name: &str) {
     assert_same_video(&export, &truth, codec);
 
     need!(&format!("playing {name}"), "ffmpeg");
-    let theirs = frames(&["-f", format, "-i", truth.to_str().expect("text")]);
+    let theirs = recorded_frames(&truth, codec, store.dir.path());
     let server = store.serve();
     let url = server.url(&video);
     std::thread::scope(|scope| {

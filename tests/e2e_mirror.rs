@@ -7,7 +7,7 @@ use std::process::Command;
 use std::time::Duration;
 
 use lab::nal::{Codec, assert_same_video, position};
-use lab::players::{frames, frames_of, spawn_frames};
+use lab::players::{frames_of, recorded_frames, spawn_frames};
 use lab::program::{Store, finish, interrupt, text, word};
 use lab::skip;
 use lab::topology::{Camera, Kind, Lab, Setting};
@@ -97,7 +97,7 @@ fn plays_live_while_it_records() {
     interrupt(&recorder);
     let ended = finish(recorder, PATIENCE);
     assert!(ended.status.success(), "record: {}", text(&ended.stderr));
-    let theirs = frames(&["-f", "h264", "-i", truth.to_str().expect("text")]);
+    let theirs = recorded_frames(&truth, Codec::H264, lab.dir());
     for seen in seen {
         assert!(seen.len() >= 30, "only {} frames in three seconds", seen.len());
         assert!(

@@ -102,6 +102,21 @@ pub fn assert_rest_of_video(export: &Path, truth: &Path, codec: Codec) {
     assert!(ours.starts_with(rest), "{}", first_difference(ours, rest));
 }
 
+/// Writes what stands in `file` from its first key frame on, parameter sets before it, to `to`. A VMS that joins a running camera may
+/// record from the middle of a group of pictures; what comes before the key frame can't be decoded by anyone.
+pub fn from_key_frame(file: &Path, codec: Codec, to: &Path) {
+    let bytes = std::fs::read(file).unwrap_or_else(|e| panic!("{}: {e}", file.display()));
+    let units = split(&bytes);
+    let key = units.iter().position(|n| codec.is_key(n)).expect("a recording holds a key frame");
+    let sets = units[..key].iter().filter(|n| codec.is_auxiliary(n));
+    let mut out = Vec::new();
+    for unit in sets.chain(&units[key..]) {
+        out.extend([0, 0, 0, 1]);
+        out.extend(unit);
+    }
+    std::fs::write(to, out).expect("a test's own directory");
+}
+
 fn first_difference(ours: &[Vec<u8>], theirs: &[Vec<u8>]) -> String {
     let Some(at) = ours.iter().position(|n| *n == theirs[0]) else {
         return format!(

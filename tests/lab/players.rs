@@ -4,6 +4,7 @@ use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
+use super::nal::{self, Codec};
 use super::program::{finish, text};
 
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -11,6 +12,14 @@ const PATIENCE: Duration = Duration::from_secs(60);
 /// Decodes with ffmpeg, strictly; returns one MD5 a frame. What ffmpeg complains about fails the test.
 pub fn frames(input: &[&str]) -> Vec<String> {
     frames_of(spawn_frames(&mut Command::new("ffmpeg"), input))
+}
+
+/// The frames of a recorded elementary stream, from its first key frame on.
+pub fn recorded_frames(file: &Path, codec: Codec, scratch: &Path) -> Vec<String> {
+    let from_key = scratch.join("from-key");
+    nal::from_key_frame(file, codec, &from_key);
+    let format = if codec == Codec::H264 { "h264" } else { "hevc" };
+    frames(&["-f", format, "-i", from_key.to_str().expect("test paths are text")])
 }
 
 /// Starts ffmpeg as `command` (which may enter a namespace first).
