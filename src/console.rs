@@ -98,6 +98,16 @@ impl Console {
         self.multi.add(ProgressBar::new(total)).with_style(style).with_prefix(what.to_owned())
     }
 
+    /// Something that takes a while, nobody knows how long.
+    pub fn spinner(&self, what: &str) -> ProgressBar {
+        let style = ProgressStyle::with_template("{prefix} {spinner} {elapsed}")
+            .expect("the template is a constant that was tried");
+        let spinner =
+            self.multi.add(ProgressBar::new_spinner()).with_style(style).with_prefix(what.to_owned());
+        spinner.enable_steady_tick(Duration::from_millis(250));
+        spinner
+    }
+
     /// A block of lines that is redrawn in place.
     pub fn block(&self) -> ProgressBar {
         let style = ProgressStyle::with_template("{msg}").expect("the template is a constant that was tried");
@@ -126,5 +136,18 @@ impl Write for LogWriter {
 
     fn flush(&mut self) -> io::Result<()> {
         io::stderr().flush()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn logging_on_a_terminal_has_the_colours_that_it_asks_for() {
+        let target = ProgressDrawTarget::hidden();
+        let multi = MultiProgress::with_draw_target(target);
+        Console { multi, terminal: true, verbosity: Verbosity::Debug }.install_logging();
+        tracing::debug!("one line");
     }
 }

@@ -143,7 +143,7 @@ fn one(
             import_file(&written.store, &written.lock, path, options, &mut progress, &mut tap_opened);
         drop(tap_opened);
         bar.finish_and_clear();
-        let waiting = console.byte_bar(0, "indexing");
+        let waiting = console.spinner("indexing what was copied");
         let indexed = indexing.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
         waiting.finish_and_clear();
         (result, indexed)
