@@ -5,7 +5,7 @@
 
 use super::flows::Flows;
 use super::media::{FlowFacts, Media, SavedCarrier};
-use super::probe::{Probe, Unannounced};
+use super::probe::{self, Probe, Unannounced};
 use super::session::Dealings;
 use super::world::World;
 use crate::index::PacketEntry;
@@ -219,6 +219,7 @@ impl Conversation {
             }
             inside.poll(&mut context);
         }
+        inside.settle(flows, world);
         if let Some(session) = inside.dealings.session {
             world.end_session(session, end, *last);
         }
@@ -296,6 +297,13 @@ impl Inside {
             let end = if closed == Closed::Reset { SessionEnd::Reset } else { SessionEnd::Closed };
             context.world.end_session(session, end, now);
         }
+        self.settle(context.flows, context.world);
+        // What comes on these ports from here on is another connection.
+        for direction in &mut self.sides {
+            direction.probes.clear();
+        }
+        self.dealings.session = None;
+        self.dealings.channels.clear();
     }
 
     /// Runs the framing of a side and takes what it finds.
@@ -331,6 +339,17 @@ impl Inside {
             Input::Data { bytes, at, time } => framing.handle_data(bytes, at, time, sink),
             Input::Hole { len } => framing.handle_hole(len, sink),
             Input::Finish => framing.finish(sink),
+        }
+    }
+
+    /// Channels that wait to know their codec wait no longer.
+    fn settle(&mut self, flows: &Flows, world: &mut World) {
+        let Self { sides, dealings, .. } = self;
+        for Direction { from, to, flow, probes, .. } in sides {
+            let facts = || facts_of(*flow, *from, *to, flows);
+            for (channel, probe) in probes {
+                probe.settle(way(*channel), &facts, &mut dealings.session, world);
+            }
         }
     }
 
@@ -436,8 +455,7 @@ impl Way<'_> {
             bytes: frame.head,
             len: u32::from(frame.len),
             place: (*tap, *shard),
-            transport: Transport::Tcp,
-            channel: Some(frame.channel),
+            way: way(frame.channel),
         };
         let media = |rtp: &RtpPacket<'_>| make_media(rtp, frame, recent, *tap);
         let facts = || facts_of(flow, from, to, flows);
@@ -462,6 +480,10 @@ impl Way<'_> {
     fn flow_facts(&self, flows: &Flows) -> FlowFacts {
         facts_of(self.flow, self.from, self.to, flows)
     }
+}
+
+const fn way(channel: u8) -> probe::Way {
+    probe::Way { transport: Transport::Tcp, channel: Some(channel) }
 }
 
 fn facts_of(flow: Option<u32>, from: SocketAddr, to: SocketAddr, flows: &Flows) -> FlowFacts {

@@ -514,7 +514,8 @@ impl Fold {
     }
 }
 
-fn facts_of(flows: &Flows, at: u32, src: SocketAddr, dst: SocketAddr) -> FlowFacts {
+/// What media has to know of its flow.
+pub(super) fn facts_of(flows: &Flows, at: u32, src: SocketAddr, dst: SocketAddr) -> FlowFacts {
     let flow = flows.get(at);
     FlowFacts {
         id: flow.map_or(FlowId::default(), |f| f.id),

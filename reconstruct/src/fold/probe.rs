@@ -1,18 +1,23 @@
 //! Media that nobody announced: packets are kept until it is clear whether they are RTP, so that a stream has its first ones.
 
 use super::media::{FlowFacts, Held, Media};
-use super::streams::Facts;
+use super::streams::{Facts, VIDEO_CLOCK_RATE};
 use super::world::World;
-use crate::codec::{GuessState, guess};
+use crate::codec::{Codec, GuessState, Kind, guess};
 use crate::model::{FlowKind, Transport};
 use crate::recognise::{Recogniser, Verdict};
 use crate::rtp::RtpPacket;
 use capture::{CaptureTime, ShardId, TapId};
 use serde::{Deserialize, Serialize};
 use smallvec::SmallVec;
+use std::num::NonZeroU32;
 
 /// Packets kept of one flow or channel while it is not clear what it is.
-const EARLY_PER_PROBE_MAX: usize = 24;
+const EARLY_PER_PROBE_MAX: usize = 64;
+/// A source that is believed waits for so many packets, and so long, for its codec to be recognised: what the stream is goes into
+/// its name, and a clean point is only seen by who knows the codec.
+const CODEC_PACKETS_MAX: usize = 48;
+const CODEC_NANOS_MAX: i64 = 2_000_000_000;
 /// Tracks of one flow or channel: sound and pictures can share a port.
 const TRACKS_MAX: usize = 8;
 
@@ -22,6 +27,14 @@ pub struct Probe {
     recogniser: Recogniser,
     early: Vec<Held>,
     tracks: SmallVec<[Inferred; 1]>,
+    /// Believed sources whose codec is not known yet.
+    waiting: Vec<Waiting>,
+}
+
+#[derive(Clone, Debug, Serialize, Deserialize)]
+struct Waiting {
+    ssrc: u32,
+    guess: GuessState,
 }
 
 /// A track that was inferred.
@@ -40,6 +53,12 @@ pub struct Unannounced<'a> {
     /// Its length on the wire.
     pub len: u32,
     pub place: (TapId, ShardId),
+    pub way: Way,
+}
+
+/// How unannounced packets come.
+#[derive(Clone, Copy, Debug)]
+pub struct Way {
     pub transport: Transport,
     pub channel: Option<u8>,
 }
@@ -61,15 +80,17 @@ impl Probe {
                     self.keep(Held::new(media(&rtp), 0, rtp.payload), world);
                 }
             }
-            Verdict::Rtp { new, .. } => {
+            Verdict::Rtp { .. } => {
                 let Ok(rtp) = RtpPacket::parse(p.bytes, p.len as usize) else { return };
                 let media = media(&rtp);
-                let early = if new { self.take(media.ssrc, world) } else { Vec::new() };
-                let Some(track) = self.track(&media, &early, p, flow, session, world) else { return };
-                for held in early {
-                    world.handle_rtp(track, held.media, &held.head, flow);
+                if let Some(track) = self.track_of(media.ssrc, media.payload_type) {
+                    return world.handle_rtp(track, media, rtp.payload, flow);
                 }
-                world.handle_rtp(track, media, rtp.payload, flow);
+                let ssrc = media.ssrc;
+                self.keep(Held::new(media, 0, rtp.payload), world);
+                if let Some(codec) = self.wait(ssrc, p.now) {
+                    self.open(ssrc, codec, p.way, flow, session, world);
+                }
             }
             Verdict::Rtcp => {
                 if let Some(inferred) = self.tracks.first() {
@@ -103,10 +124,75 @@ impl Probe {
         self.tracks.iter().map(|t| t.track)
     }
 
+    /// Nothing more will come: sources that wait for their codec become tracks without.
+    pub fn settle(&mut self, way: Way, flow: &impl Fn() -> FlowFacts, session: &mut Option<u32>, world: &mut World) {
+        for Waiting { ssrc, .. } in std::mem::take(&mut self.waiting) {
+            self.open(ssrc, None, way, flow, session, world);
+        }
+        self.forget(world);
+    }
+
     /// Lets go of what is kept.
     pub fn forget(&mut self, world: &mut World) {
         world.early -= self.early.len().min(world.early);
         self.early = Vec::new();
+        self.waiting = Vec::new();
+    }
+
+    /// A believed source's next packet was kept. The codec, when it is known; `Some(None)` when there is no more waiting for it.
+    fn wait(&mut self, ssrc: u32, now: CaptureTime) -> Option<Option<Codec>> {
+        let mut kept = self.early.iter().filter(|h| h.media.ssrc == ssrc);
+        let (first, last) = (kept.next()?, self.early.last()?);
+        if let (Some(codec), _) = Facts::default().format(first.media.payload_type) {
+            return Some(Some(codec));
+        }
+        let count = 1 + kept.count();
+        let began = first.media.time;
+        let at = match self.waiting.iter().position(|w| w.ssrc == ssrc) {
+            Some(at) => {
+                if let Some(codec) = guess(&mut self.waiting[at].guess, &last.head, last.media.marker) {
+                    return Some(Some(codec));
+                }
+                at
+            }
+            None => {
+                let mut state = GuessState::default();
+                let of_source = self.early.iter().filter(|h| h.media.ssrc == ssrc);
+                if let Some(codec) = of_source.filter_map(|h| guess(&mut state, &h.head, h.media.marker)).last() {
+                    return Some(Some(codec));
+                }
+                self.waiting.push(Waiting { ssrc, guess: state });
+                self.waiting.len() - 1
+            }
+        };
+        let over = count >= CODEC_PACKETS_MAX
+            || self.early.len() >= EARLY_PER_PROBE_MAX
+            || now.nanos_since(began) > CODEC_NANOS_MAX;
+        over.then(|| self.waiting.swap_remove(at)).map(|_| None)
+    }
+
+    /// A source becomes a track, with all that is kept of it.
+    fn open(
+        &mut self,
+        ssrc: u32,
+        codec: Option<Codec>,
+        way: Way,
+        flow: &impl Fn() -> FlowFacts,
+        session: &mut Option<u32>,
+        world: &mut World,
+    ) {
+        self.waiting.retain(|w| w.ssrc != ssrc);
+        let early = self.take(ssrc, world);
+        let Some(first) = early.first().map(|h| &h.media) else { return };
+        let payload_type = first.payload_type;
+        if self.tracks.len() >= TRACKS_MAX {
+            return;
+        }
+        let Some(track) = world.infer_track(first, codec, way, flow(), session) else { return };
+        self.tracks.push(Inferred { ssrc, payload_type, track });
+        for held in early {
+            world.handle_rtp(track, held.media, &held.head, flow);
+        }
     }
 
     fn keep(&mut self, held: Held, world: &mut World) {
@@ -130,50 +216,34 @@ impl Probe {
         of_source
     }
 
-    fn track(
-        &mut self,
-        media: &Media,
-        early: &[Held],
-        p: &Unannounced<'_>,
-        flow: &impl Fn() -> FlowFacts,
-        session: &mut Option<u32>,
-        world: &mut World,
-    ) -> Option<u32> {
-        let known = self.tracks.iter().find(|t| t.ssrc == media.ssrc);
-        if let Some(t) = known.or_else(|| self.tracks.iter().find(|t| t.payload_type == media.payload_type)) {
-            return Some(t.track);
-        }
-        if self.tracks.len() >= TRACKS_MAX {
-            return None;
-        }
-        let track = world.infer_track(p, media.payload_type, flow(), early, session)?;
-        self.tracks.push(Inferred { ssrc: media.ssrc, payload_type: media.payload_type, track });
-        Some(track)
+    #[inline]
+    fn track_of(&self, ssrc: u32, payload_type: u8) -> Option<u32> {
+        let known = self.tracks.iter().find(|t| t.ssrc == ssrc);
+        known.or_else(|| self.tracks.iter().find(|t| t.payload_type == payload_type)).map(|t| t.track)
     }
 }
 
 impl World {
-    /// A track for media that nobody announced. The codec is guessed from what came early.
+    /// A track for media that nobody announced.
     fn infer_track(
         &mut self,
-        p: &Unannounced<'_>,
-        payload_type: u8,
+        first: &Media,
+        codec: Option<Codec>,
+        way: Way,
         flow: FlowFacts,
-        early: &[Held],
         session: &mut Option<u32>,
     ) -> Option<u32> {
         if session.is_none() {
-            let began = early.first().map_or(p.now, |h| h.media.time);
-            *session = self.begin_session(flow.src, flow.dst, false, began);
+            *session = self.begin_session(flow.src, flow.dst, false, first.time);
         }
         let mut facts = Facts::default();
-        let (codec, clock_rate) = facts.format(payload_type);
-        let mut state = GuessState::default();
-        let guessed = || early.iter().filter_map(|h| guess(&mut state, &h.head, h.media.marker)).last();
-        facts.codec = codec.or_else(guessed);
-        facts.clock_rate = clock_rate;
-        facts.kind = facts.codec.and_then(|c| c.kind()).unwrap_or_default();
-        let channels = p.channel.map(|c| (c, c.wrapping_add(1)));
-        self.add_track((*session)?, p.transport, facts, None, channels)
+        facts.clock_rate = facts.format(first.payload_type).1;
+        facts.codec = codec;
+        facts.kind = codec.and_then(|c| c.kind()).unwrap_or_default();
+        if facts.clock_rate.is_none() && facts.kind == Kind::Video {
+            facts.clock_rate = NonZeroU32::new(VIDEO_CLOCK_RATE);
+        }
+        let channels = way.channel.map(|c| (c, c.wrapping_add(1)));
+        self.add_track((*session)?, way.transport, facts, None, channels)
     }
 }

@@ -22,6 +22,9 @@ use std::num::NonZeroU32;
 const PARAMETER_SETS_MAX: usize = 8;
 const PARAMETER_SET_LEN_MAX: usize = 1024;
 
+/// RFC 6184 section 8.1, RFC 7798 section 7.1 and the others for video name no other clock rate.
+pub const VIDEO_CLOCK_RATE: u32 = 90_000;
+
 /// What a track says about itself.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub struct Facts {
@@ -231,8 +234,7 @@ impl Streams {
                 known.row.kind = codec.kind().unwrap_or_default();
             }
             if known.row.clock_rate.is_none() && codec.kind() == Some(Kind::Video) {
-                // RFC 6184 section 8.1, RFC 7798 section 7.1 and the others for video: the clock rate is 90000.
-                known.row.clock_rate = NonZeroU32::new(90_000);
+                known.row.clock_rate = NonZeroU32::new(VIDEO_CLOCK_RATE);
             }
             known.dirty = true;
         }

@@ -1,7 +1,7 @@
 //! What time alone does: gaps become certain, the silent is given up. Driven by capture times, never by a clock.
 
-use super::engine::Fold;
-use super::flows::Role;
+use super::engine::{Fold, facts_of};
+use super::flows::{Flow, Role};
 use crate::model::SessionEnd;
 use crate::tcp::Side;
 use capture::CaptureTime;
@@ -98,10 +98,9 @@ fn expire(fold: &mut Fold) {
         .filter(|(_, d)| d.last < since(limits.flow_idle))
         .map(|(at, _)| at)
         .collect();
+    settle_datagrams(fold, |at| idle.binary_search(&at).is_ok());
     for &at in &idle {
-        if let Some(mut datagrams) = fold.datagrams.remove(at) {
-            datagrams.forget(&mut fold.world);
-        }
+        fold.datagrams.remove(at);
     }
     if !idle.is_empty() {
         for (_, flow) in fold.flows.iter_mut() {
@@ -117,6 +116,21 @@ fn expire(fold: &mut Fold) {
     note_kinds(fold);
     let Fold { flows, world, hasher, .. } = fold;
     flows.expire(since(limits.flow_idle), hasher, &mut world.out.batch);
+}
+
+/// No more datagrams will come of these.
+fn settle_datagrams(fold: &mut Fold, which: impl Fn(u32) -> bool) {
+    let of_flow = |(place, flow): (u32, &mut Flow)| match flow.role {
+        Role::Udp(at) if which(at) => Some((place, at)),
+        _ => None,
+    };
+    let of_flows: Vec<(u32, u32)> = fold.flows.iter_mut().filter_map(of_flow).collect();
+    let Fold { flows, datagrams, world, .. } = fold;
+    for (place, at) in of_flows {
+        let Some(datagrams) = datagrams.get_mut(at) else { continue };
+        let (sender, receiver) = (datagrams.sender, datagrams.receiver);
+        datagrams.settle(|| facts_of(flows, place, sender, receiver), world);
+    }
 }
 
 fn end_idle_sessions(fold: &mut Fold, now: CaptureTime) {
@@ -188,6 +202,7 @@ pub fn end_all(fold: &mut Fold, end: SessionEnd) {
     for at in all {
         remove_conversation(fold, at, end);
     }
+    settle_datagrams(fold, |_| true);
     note_kinds(fold);
     let now = fold.now;
     let all: Vec<u32> = fold.world.sessions.iter().map(|(at, _)| at).collect();

@@ -2,7 +2,7 @@
 
 use super::bindings::Binding;
 use super::media::{FlowFacts, Media};
-use super::probe::{Probe, Unannounced};
+use super::probe::{Probe, Unannounced, Way};
 use super::world::World;
 use crate::model::{FlowKind, Transport};
 use crate::rtcp::looks_like_rtcp;
@@ -83,10 +83,10 @@ impl Datagrams {
         self.kind() == FlowKind::Media
     }
 
-    /// Lets go of what is kept.
-    pub fn forget(&mut self, world: &mut World) {
+    /// Nothing more will come: what waits becomes a track, or is let go.
+    pub fn settle(&mut self, flow: impl Fn() -> FlowFacts, world: &mut World) {
         if let State::Probing(probe) = &mut self.state {
-            probe.forget(world);
+            probe.settle(way(self.receiver), &flow, &mut self.session, world);
         }
     }
 
@@ -115,10 +115,9 @@ impl Datagrams {
                 }
             }
             State::Probing(probe) => {
-                let multicast = self.receiver.ip().is_multicast();
-                let transport = if multicast { Transport::Multicast } else { Transport::Udp };
+                let way = way(self.receiver);
                 let Datagram { now, bytes, len, tap, shard } = *d;
-                let packet = Unannounced { now, bytes, len, place: (tap, shard), transport, channel: None };
+                let packet = Unannounced { now, bytes, len, place: (tap, shard), way };
                 probe.handle(&packet, &media, &flow, &mut self.session, world);
                 if probe.gave_up() {
                     self.state = State::Neither;
@@ -148,4 +147,9 @@ impl Datagrams {
             }
         }
     }
+}
+
+fn way(receiver: SocketAddr) -> Way {
+    let multicast = receiver.ip().is_multicast();
+    Way { transport: if multicast { Transport::Multicast } else { Transport::Udp }, channel: None }
 }

@@ -1,0 +1,301 @@
+//! One scenario a test.
+
+use super::wire::*;
+use super::{Bench, fold};
+use crate::codec::{Codec, Kind};
+use crate::model::{GapCause, StreamKey, Transport};
+use capture::{CaptureTime, TapId};
+use std::net::SocketAddrV4;
+
+fn camera(port: u16) -> SocketAddrV4 {
+    SocketAddrV4::new(CAMERA, port)
+}
+
+fn vms(port: u16) -> SocketAddrV4 {
+    SocketAddrV4::new(VMS, port)
+}
+
+/// A session over TCP: `count` pictures beginning with sequence number `first`.
+pub fn interleaved_session(w: &mut Wire, client_port: u16, ssrc: u32, first: u16, count: u16) {
+    let mut talk = Talk::open(w, vms(client_port), camera(554));
+    talk.describe(w);
+    talk.set_up(w, 0, "RTP/AVP/TCP;unicast;interleaved=0-1", "RTP/AVP/TCP;unicast;interleaved=0-1");
+    talk.set_up(w, 1, "RTP/AVP/TCP;unicast;interleaved=2-3", "RTP/AVP/TCP;unicast;interleaved=2-3");
+    talk.play(w);
+    let mut stream = Vec::new();
+    for (n, packet) in pictures(ssrc, first, count).iter().enumerate() {
+        stream.extend(framed(0, packet));
+        if n % 4 == 0 {
+            let sound = rtp(0, ssrc + 1, n as u16, n as u32 * 160, false, &[0xd5; 160]);
+            stream.extend(framed(2, &sound));
+        }
+    }
+    talk.answer(w, &stream, 700);
+    talk.tear_down(w);
+}
+
+/// A session over UDP: its RTSP dialogue.
+fn udp_session(w: &mut Wire, client_port: u16, rtp_port: u16) -> Talk {
+    let mut talk = Talk::open(w, vms(client_port), camera(554));
+    talk.describe(w);
+    let asked = format!("RTP/AVP;unicast;client_port={rtp_port}-{}", rtp_port + 1);
+    talk.set_up(w, 0, &asked, &format!("{asked};server_port=6970-6971"));
+    talk.play(w);
+    talk
+}
+
+#[test]
+fn an_interleaved_session_becomes_two_streams() {
+    let mut w = Wire::at(1_000);
+    interleaved_session(&mut w, 40_000, 0xaaaa, 65_530, 30);
+    let out = fold(&w.frames);
+    assert_eq!(out.names(), ["198.18.0.11-cam-video", "198.18.0.11-cam-audio"]);
+    let video = &out.streams[0];
+    assert_eq!((video.kind, video.codec, video.sdp), (Kind::Video, Some(Codec::H264), true));
+    assert_eq!(video.transports, [Transport::Tcp]);
+    assert_eq!(video.presentation, "198.18.0.11-cam");
+    assert_eq!(video.camera_mac, Some([2, 0, 0, 0, 0, 11]));
+    // Ten-picture groups begin with two parameter sets; every picture has two fragments.
+    assert_eq!(out.sum(0, |p| p.packets), 66);
+    assert_eq!(out.sum(0, |p| p.access_units), 30);
+    assert_eq!(out.sum(0, |p| p.clean_points), 3);
+    assert_eq!(out.sum(0, |p| p.lost), 0);
+    assert_eq!(out.sum(1, |p| p.packets), 17);
+    assert_eq!(video.parameter_sets.len(), 2);
+}
+
+#[test]
+fn announced_datagrams_are_the_tracks() {
+    let mut w = Wire::at(1_000);
+    let mut talk = udp_session(&mut w, 40_000, 5000);
+    for packet in pictures(7, 100, 20) {
+        w.udp(camera(6970), vms(5000), &packet);
+    }
+    talk.tear_down(&mut w);
+    let out = fold(&w.frames);
+    assert_eq!(out.names(), ["198.18.0.11-cam-video"]);
+    assert_eq!((out.sum(0, |p| p.packets), out.sum(0, |p| p.clean_points)), (44, 2));
+    assert_eq!(out.streams[0].transports, [Transport::Udp]);
+}
+
+#[test]
+fn a_reconnect_with_new_ports_and_ssrc_keeps_the_stream() {
+    let mut w = Wire::at(1_000);
+    interleaved_session(&mut w, 40_000, 0xaaaa, 10, 20);
+    w.wait(5_000);
+    interleaved_session(&mut w, 40_001, 0xbbbb, 500, 20);
+    w.wait(5_000);
+    let mut talk = udp_session(&mut w, 40_002, 6000);
+    for packet in pictures(0xcccc, 9, 10) {
+        w.udp(camera(6970), vms(6000), &packet);
+    }
+    talk.tear_down(&mut w);
+    let out = fold(&w.frames);
+    assert_eq!(out.names(), ["198.18.0.11-cam-video", "198.18.0.11-cam-audio"]);
+    assert_eq!(out.segments(0), 3);
+    assert_eq!(out.streams[0].transports, [Transport::Tcp, Transport::Udp]);
+    assert_eq!(out.sum(0, |p| p.lost), 0);
+}
+
+#[test]
+fn every_frame_twice_is_counted_and_kept_once() {
+    let mut w = Wire::at(1_000);
+    udp_session(&mut w, 40_000, 5000);
+    for packet in pictures(7, 100, 20) {
+        w.udp(camera(6970), vms(5000), &packet);
+    }
+    let twice: Vec<Captured> = w.frames.iter().flat_map(|f| [f.clone(), f.clone()]).collect();
+    let out = fold(&twice);
+    assert_eq!(out.names(), ["198.18.0.11-cam-video"]);
+    assert_eq!((out.sum(0, |p| p.packets), out.sum(0, |p| p.duplicates)), (44, 44));
+    assert_eq!(out.sum(0, |p| p.lost), 0);
+}
+
+#[test]
+fn a_tag_on_one_of_two_copies_makes_no_second_flow() {
+    let mut w = Wire::at(1_000);
+    udp_session(&mut w, 40_000, 5000);
+    for (n, packet) in pictures(7, 100, 20).iter().enumerate() {
+        // The tagged copy complements the other, where that one was lost.
+        if n % 10 != 3 {
+            w.udp(camera(6970), vms(5000), packet);
+        }
+        w.udp_in(camera(6970), vms(5000), Some(100), packet);
+    }
+    let out = fold(&w.frames);
+    assert_eq!(out.streams.len(), 1);
+    assert_eq!((out.sum(0, |p| p.packets), out.sum(0, |p| p.lost)), (44, 0));
+    assert!(out.dump.contains("vlans: [100]"));
+}
+
+#[test]
+fn joined_late_the_stream_is_inferred_and_described_later() {
+    let mut w = Wire::at(1_000);
+    for packet in pictures(7, 100, 40) {
+        w.udp(camera(6970), vms(5000), &packet);
+    }
+    let out = fold(&w.frames);
+    assert_eq!(out.names(), ["198.18.0.11-video"]);
+    assert!(!out.streams[0].sdp);
+    assert_eq!((out.sum(0, |p| p.packets), out.sum(0, |p| p.clean_points)), (88, 4));
+    w.wait(1_000);
+    udp_session(&mut w, 40_000, 5002);
+    for packet in pictures(8, 3, 40) {
+        w.udp(camera(6970), vms(5002), &packet);
+    }
+    let out = fold(&w.frames);
+    assert_eq!(out.names(), ["198.18.0.11-video"], "discovered later, it gets an alias and keeps its name");
+    assert!(out.streams[0].sdp);
+    assert!(matches!(out.streams[0].aliases[..], [StreamKey::Described { .. }]));
+    assert_eq!(out.segments(0), 2);
+}
+
+#[test]
+fn interleaved_media_is_picked_up_in_mid_stream() {
+    let mut w = Wire::at(1_000);
+    interleaved_session(&mut w, 40_000, 0xaaaa, 10, 60);
+    // The tap was plugged in while pictures flowed, in the middle of a segment's frame.
+    let begin = w.frames.len() / 2;
+    let out = fold(&w.frames[begin..]);
+    assert_eq!(out.streams.len(), 2, "{:?}", out.names());
+    let video = out.streams.iter().position(|s| s.codec == Some(Codec::H264)).expect("pictures");
+    assert!(out.sum(video, |p| p.packets) > 40);
+    assert_eq!(out.sum(video, |p| p.lost), 0);
+}
+
+#[test]
+fn reordered_datagrams_are_put_in_order_and_lost_ones_are_a_gap() {
+    let mut w = Wire::at(1_000);
+    udp_session(&mut w, 40_000, 5000);
+    let mut packets = pictures(7, 100, 200);
+    packets.swap(20, 21);
+    packets.swap(60, 63);
+    packets.drain(100..103);
+    for packet in &packets {
+        w.udp(camera(6970), vms(5000), packet);
+    }
+    let out = fold(&w.frames);
+    assert_eq!(out.sum(0, |p| p.packets), packets.len() as u64);
+    assert_eq!(out.sum(0, |p| p.lost), 3);
+    assert_eq!(out.sum(0, |p| p.reordered), 4);
+    let [gap] = &out.gaps[0][..] else { panic!("{:?}", out.gaps) };
+    assert_eq!((gap.packets, gap.cause), (3, GapCause::Undetermined));
+    assert_eq!(out.segments(0), 1);
+}
+
+#[test]
+fn a_hole_that_the_vms_acknowledged_is_the_mirrors() {
+    let mut w = Wire::at(1_000);
+    interleaved_session(&mut w, 40_000, 0xaaaa, 10, 60);
+    let from_camera = |f: &Captured| f.data.len() > 700;
+    let lost = w.frames.iter().enumerate().filter(|(_, f)| from_camera(f)).nth(20).expect("a full segment").0;
+    w.frames.remove(lost);
+    let out = fold(&w.frames);
+    assert!(out.sum(0, |p| p.lost) > 0);
+    assert!(out.gaps[0].iter().all(|g| g.cause == GapCause::Mirror), "{:?}", out.gaps[0]);
+}
+
+#[test]
+fn our_own_drops_explain_a_gap_whichever_is_known_first() {
+    let mut w = Wire::at(1_000);
+    udp_session(&mut w, 40_000, 5000);
+    let mut packets = pictures(7, 100, 400);
+    packets.drain(100..103);
+    for packet in &packets {
+        w.udp(camera(6970), vms(5000), packet);
+    }
+    let span = (CaptureTime::from_nanos(0), CaptureTime::from_nanos(10_000_000_000));
+    let mut before = Bench::new();
+    before.fold.handle_drops(TapId(1), span, 3);
+    before.take_all(&w.frames);
+    let mut after = Bench::new();
+    after.take_all(&w.frames);
+    after.fold.handle_drops(TapId(1), span, 3);
+    let (before, after) = (before.finish(), after.finish());
+    assert_eq!(before.gaps[0][0].cause, GapCause::Recorder);
+    assert_eq!(before.dump, after.dump);
+}
+
+#[test]
+fn a_camera_that_counts_from_elsewhere_begins_a_segment() {
+    let mut w = Wire::at(1_000);
+    udp_session(&mut w, 40_000, 5000);
+    for packet in pictures(7, 100, 50).iter().chain(&pictures(7, 40_000, 50)) {
+        w.udp(camera(6970), vms(5000), packet);
+    }
+    let out = fold(&w.frames);
+    assert_eq!((out.segments(0), out.sum(0, |p| p.lost), out.sum(0, |p| p.packets)), (2, 0, 220));
+}
+
+#[test]
+fn what_is_no_media_makes_no_stream() {
+    let mut w = Wire::at(1_000);
+    // A session without media, and the NAT punches of both sides.
+    udp_session(&mut w, 40_000, 5000);
+    for n in 0..20 {
+        w.udp(vms(5000), camera(6970), &rtp(0, 0, n, 0, false, &[]));
+        w.udp(camera(6970), vms(5000), &rtp(0, 0, n, 0, false, &[]));
+    }
+    // DNS, random datagrams whose first bits look like RTP, and a web page.
+    let mut noise = 0x9e37_79b9_u32;
+    for n in 0..500u16 {
+        w.udp(vms(53_000), camera(53), &[n as u8, 1, 1, 0, 0, 1, 0, 0, 0, 0, 0, 0, 3, b'c', b'a', b'm', 0]);
+        let random: Vec<u8> = (0..64)
+            .map(|_| {
+                noise = noise.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+                (noise >> 24) as u8
+            })
+            .collect();
+        w.udp(vms(60_000), camera(60_000), &[&[0x80][..], &random].concat());
+    }
+    let mut web = Talk::open(&mut w, vms(41_000), camera(80));
+    web.ask(&mut w, b"GET / HTTP/1.1\r\nHost: camera\r\n\r\n");
+    web.answer(&mut w, &[b"HTTP/1.1 200 OK\r\nContent-Length: 90000\r\n\r\n", &[0x24; 90_000][..]].concat(), 1448);
+    let out = fold(&w.frames);
+    assert_eq!(out.names(), [""; 0]);
+}
+
+#[test]
+fn fragments_of_datagrams_are_one_packet() {
+    let mut w = Wire::at(1_000);
+    udp_session(&mut w, 40_000, 5000);
+    for n in 0..20u16 {
+        let whole = rtp(96, 7, n, u32::from(n) * 3000, true, &[&[0x65][..], &vec![n as u8 | 1; 3000]].concat());
+        let mut datagram = vec![0; 8];
+        datagram[..2].copy_from_slice(&6970u16.to_be_bytes());
+        datagram[2..4].copy_from_slice(&5000u16.to_be_bytes());
+        datagram[4..6].copy_from_slice(&((8 + whole.len()) as u16).to_be_bytes());
+        datagram.extend_from_slice(&whole);
+        for (k, part) in datagram.chunks(1480).enumerate() {
+            let mut frame = vec![2, 0, 0, 0, 0, 50, 2, 0, 0, 0, 0, 11, 8, 0, 0x45, 0];
+            frame.extend_from_slice(&((20 + part.len()) as u16).to_be_bytes());
+            frame.extend_from_slice(&n.to_be_bytes());
+            let more = if (k + 1) * 1480 < datagram.len() { 0x2000u16 } else { 0 };
+            frame.extend_from_slice(&(more | (k * 185) as u16).to_be_bytes());
+            frame.extend_from_slice(&[64, 17, 0, 0]);
+            frame.extend_from_slice(&CAMERA.octets());
+            frame.extend_from_slice(&VMS.octets());
+            frame.extend_from_slice(part);
+            w.now_ms += 1;
+            let time = CaptureTime::from_nanos(w.now_ms * 1_000_000);
+            w.frames.push(Captured { time, tap: 1, data: frame });
+        }
+    }
+    let out = fold(&w.frames);
+    assert_eq!(out.names(), ["198.18.0.11-cam-video"]);
+    assert_eq!((out.sum(0, |p| p.packets), out.sum(0, |p| p.bytes)), (20, 20 * (12 + 3001)));
+}
+
+#[test]
+fn flows_beyond_the_bound_share_one_and_are_counted() {
+    let mut bench = Bench::new();
+    bench.fold = crate::fold::Fold::new(crate::fold::Limits { flows_max: 10, ..Default::default() });
+    let mut w = Wire::at(1_000);
+    for port in 0..50 {
+        w.udp(vms(1_000 + port), camera(9), b"discard");
+    }
+    bench.take_all(&w.frames);
+    let out = bench.finish();
+    assert_eq!(out.fold.stats().flows_over_bound, 40);
+    assert_eq!(out.dump.lines().filter(|l| l.starts_with("FlowRow")).count(), 11);
+}
