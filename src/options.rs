@@ -47,16 +47,16 @@ pub struct RecordOptions {
     /// Keep recorded footage for this many days (imported files stay)
     #[arg(long, value_name = "DAYS", help_heading = "Retention")]
     pub keep_days: Option<f64>,
-    /// Keep this much of the filesystem free [default: 1GiB]
+    /// Keep this much of the filesystem free [default: 1GiB, or a twentieth of a small one]
     #[arg(long, value_name = "SIZE", help_heading = "Retention")]
     pub min_free: Option<ByteSize>,
-    /// Size of one shard (a pcap file of the store) [default: 256MiB]
+    /// Size of one shard (a pcap file of the store) [default: 256MiB, less when --keep-bytes is small]
     #[arg(long, value_name = "SIZE", help_heading = "Capture")]
     pub shard_size: Option<ByteSize>,
     /// Size of the kernel's capture ring, for each interface [default: 128MiB]
     #[arg(long, value_name = "SIZE", help_heading = "Capture")]
     pub buffer: Option<ByteSize>,
-    /// Keep at most this many bytes of a packet [default: 65535]
+    /// Keep at most this many bytes of a packet [default: 262144]
     #[arg(long, value_name = "BYTES", help_heading = "Capture")]
     pub snaplen: Option<u32>,
     /// Do not put the interface into promiscuous mode

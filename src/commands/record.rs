@@ -19,7 +19,6 @@ use std::time::{Duration, Instant};
 const ROUND: Duration = Duration::from_secs(1);
 /// Without a terminal one line in so long.
 const PLAIN_EVERY: Duration = Duration::from_secs(5);
-const MIN_FREE: u64 = 1 << 30;
 
 /// Record interfaces, index and serve them, until SIGINT or SIGTERM
 #[derive(Args, Debug)]
@@ -89,17 +88,43 @@ fn plan(options: &RecordOptions) -> Result<Plan, Failure> {
                 .next("give a number of days above 0"));
         }
     };
-    let taps = options.interface.iter().map(|name| tap(name, options)).collect::<Result<_, _>>()?;
+    let shard_size = shard_size(options)?;
+    let taps =
+        options.interface.iter().map(|name| tap(name, shard_size, options)).collect::<Result<_, _>>()?;
     let retention = Retention {
         max_bytes: options.keep_bytes.map(|size| size.0),
         max_age,
-        min_free: Some(options.min_free.map_or(MIN_FREE, |size| size.0)),
+        min_free: options.min_free.map(|size| size.0),
         imported: false,
     };
-    Ok(Plan { taps, retention, rtsp: rtsp::address(options.rtsp.as_deref())? })
+    Ok(Plan { taps, retention, shard_size, rtsp: rtsp::address(options.rtsp.as_deref())? })
 }
 
-fn tap(name: &str, options: &RecordOptions) -> Result<LiveConfig, Failure> {
+/// As it was given, or such that what is kept is at least sixteen shards: the oldest one goes as a whole.
+fn shard_size(options: &RecordOptions) -> Result<u64, Failure> {
+    const SMALLEST: u64 = 2 << 20;
+    let taps = options.interface.len().max(1) as u64;
+    let usual = WriterOptions::default().shard_size;
+    let size = match (options.shard_size, options.keep_bytes) {
+        (Some(size), _) => size.0,
+        (None, Some(keep)) => (keep.0 / 16 / taps).clamp(SMALLEST, usual),
+        (None, None) => usual,
+    };
+    // Two of each tap are in the making at any time.
+    let needed = size.max(SMALLEST) * 4 * taps;
+    match options.keep_bytes {
+        Some(keep) if keep.0 < needed => Err(Failure::usage(format_args!(
+            "--keep-bytes {keep} is too little to keep anything"
+        ))
+        .next(format_args!(
+            "give at least {}, four shards for each interface, or a smaller --shard-size",
+            ByteSize(needed)
+        ))),
+        _ => Ok(size),
+    }
+}
+
+fn tap(name: &str, shard_size: u64, options: &RecordOptions) -> Result<LiveConfig, Failure> {
     let defaults = LiveConfig::new(name);
     let ring_bytes = match options.buffer {
         None => defaults.ring_bytes,
@@ -121,10 +146,7 @@ fn tap(name: &str, options: &RecordOptions) -> Result<LiveConfig, Failure> {
         snaplen,
         ring_bytes,
         promiscuous: !options.no_promisc,
-        writer: WriterOptions {
-            shard_size: options.shard_size.map_or(defaults.writer.shard_size, |size| size.0),
-            ..defaults.writer
-        },
+        writer: WriterOptions { shard_size, ..defaults.writer },
         ..defaults
     })
 }
@@ -153,7 +175,7 @@ impl Display {
 
     fn end(&self) {
         if let Some(block) = &self.block {
-            block.finish();
+            block.finish_and_clear();
         }
     }
 }

@@ -4,6 +4,7 @@ use crate::failure::Failure;
 use crate::writing::WrittenStore;
 use capture::{Retention, Store};
 use reconstruct::index::Index;
+use std::collections::BTreeSet;
 use std::fs::File;
 use std::io;
 use std::path::Path;
@@ -20,17 +21,50 @@ const HASH_IDLE: Duration = Duration::from_millis(500);
 /// Hashing goes on for so long when a recording ends.
 const FINISH_TIME: Duration = Duration::from_secs(2);
 
-/// Deletes the shards that have to go; gives how many went.
-pub fn retain(written: &WrittenStore, index: &Index, retention: &Retention) -> Result<usize, Failure> {
-    let shards = written.store.shards();
-    // What is being written can't be deleted, but its room is taken.
-    let reserved = shards.iter().filter(|shard| !shard.sealed).map(|shard| shard.bytes).sum();
-    let going = retention.plan(&shards, reserved, written.store.free_bytes()?, crate::times::now());
-    for shard in &going {
-        written.store.delete_shard(&written.lock, *shard)?;
-        index.drop_shard(*shard)?;
+/// What is kept free when nothing is said, unless the filesystem is smaller than twenty times this.
+const MIN_FREE: u64 = 1 << 30;
+
+/// Retention by size, age and free space.
+pub struct Retaining {
+    bounds: Retention,
+    /// What a shard that is being written takes, however little is in it yet.
+    shard_size: u64,
+}
+
+impl Retaining {
+    /// Some room is always kept free: a full disk stops the recording.
+    pub fn new(store: &Store, bounds: Retention, shard_size: u64) -> Result<Self, Failure> {
+        let disk = rustix::fs::statvfs(store.dir()).map_err(|error| {
+            Failure::failed(format_args!("cannot examine {}: {error}", store.dir().display()))
+        })?;
+        let usual = MIN_FREE.min(disk.f_blocks * disk.f_frsize / 20);
+        let min_free = bounds.min_free.or(Some(usual));
+        Ok(Self { bounds: Retention { min_free, ..bounds }, shard_size })
     }
-    Ok(going.len())
+
+    /// Deletes the shards that have to go, and their index entries.
+    pub fn round(&self, written: &WrittenStore, index: &Index) -> Result<(), Failure> {
+        let shards = written.store.shards();
+        let open = shards.iter().filter(|shard| !shard.sealed).count() as u64;
+        let free = written.store.free_bytes()?;
+        for shard in self.bounds.plan(&shards, open * self.shard_size, free, crate::times::now()) {
+            written.store.delete_shard(&written.lock, shard)?;
+            index.drop_shard(shard)?;
+        }
+        Ok(())
+    }
+}
+
+/// Forgets what the index has of shards that are gone: a crash can come between the two deletions.
+pub fn drop_deleted(store: &Store, index: &Index) -> Result<(), Failure> {
+    let mut indexed = BTreeSet::new();
+    index.all_parts(|part| {
+        indexed.insert(part.shard);
+    })?;
+    for shard in indexed.into_iter().filter(|shard| store.shard_info(*shard).is_none()) {
+        index.drop_shard(shard)?;
+    }
+    Ok(())
 }
 
 /// The thread that hashes sealed shards into the journal.

@@ -14,8 +14,11 @@ use crate::rtsp::Rtsp;
 use crate::status::{InterfaceStatus, RecorderStatus};
 use crate::times;
 use crate::writing::WrittenStore;
-use capture::{CaptureTime, LiveConfig, LiveError, LiveTap, Retention, SourceId, SourceKind, TapStats};
-use housekeeping::check_writable;
+use capture::{
+    CaptureTime, ClockWatch, JournalRecord, LiveConfig, LiveError, LiveTap, Retention, SourceId, SourceKind,
+    TapStats,
+};
+use housekeeping::{Retaining, check_writable};
 use news::News;
 use rates::Rates;
 use reconstruct::footage::{Footage, LiveHub};
@@ -57,6 +60,8 @@ pub struct Plan {
     pub taps: Vec<LiveConfig>,
     /// How long it is kept.
     pub retention: Retention,
+    /// Room that each shard takes from its beginning on.
+    pub shard_size: u64,
     /// Where RTSP is served.
     pub rtsp: Option<SocketAddr>,
 }
@@ -66,12 +71,13 @@ pub struct Recorder {
     written: WrittenStore,
     source: SourceId,
     taps: Vec<(LiveTap, Rates)>,
-    retention: Retention,
+    retention: Retaining,
     index: Index,
     footage: Footage,
     indexer: Arc<LiveIndexer>,
     rtsp: Option<Rtsp>,
     hashing: Hashing,
+    clock: ClockWatch,
     news: News,
     started: (Instant, CaptureTime),
     /// What was complained about already, for each tap.
@@ -93,6 +99,7 @@ impl Recorder {
     pub fn start(written: WrittenStore, plan: Plan, console: &Console) -> Result<Self, Failure> {
         let store = written.store.clone();
         let index = Index::open(&store.index_dir())?;
+        housekeeping::drop_deleted(&store, &index)?;
         let hub = LiveHub::new();
         let footage = Footage::with(store.clone(), index.clone(), Some(hub.clone()));
         let server = plan.rtsp.map(|address| Rtsp::bind(address, footage.clone(), console)).transpose()?;
@@ -108,13 +115,14 @@ impl Recorder {
             source,
             troubles: vec![None; taps.len()],
             taps,
-            retention: plan.retention,
+            retention: Retaining::new(&store, plan.retention, plan.shard_size)?,
             news: News::new(index.streams()?.len()),
             index,
             footage,
             indexer: Arc::new(indexer),
             rtsp,
             hashing: Hashing::start(&store)?,
+            clock: ClockWatch::default(),
             started: (Instant::now(), now),
             written,
         })
@@ -128,6 +136,7 @@ impl Recorder {
     /// The once-a-second round; gives the status document.
     pub fn round(&mut self, console: &Console) -> RecorderStatus {
         self.journal_drops(console);
+        self.watch_clock(console);
         self.retain(console);
         self.complain(console);
         let received = self.taps.iter().map(|(tap, _)| tap.stats().received).sum();
@@ -139,7 +148,7 @@ impl Recorder {
     fn journal_drops(&mut self, console: &Console) {
         for (tap, _) in &mut self.taps {
             if let Some(drops) = tap.take_drops()
-                && let Err(error) = self.written.store.append(&capture::JournalRecord::Drops(drops))
+                && let Err(error) = self.written.store.append(&JournalRecord::Drops(drops))
             {
                 console.line(&format!(
                     "tapdeck: {} packets were lost and could not be noted: {error}",
@@ -149,8 +158,17 @@ impl Recorder {
         }
     }
 
+    /// A clock that is set is noted, so that capture times can be understood later.
+    fn watch_clock(&mut self, console: &Console) {
+        let Some((at, nanos)) = self.clock.look(times::now(), self.started.0.elapsed()) else { return };
+        console.say(format!("the clock was set by {} s", nanos as f64 / 1e9));
+        if let Err(error) = self.written.store.append(&JournalRecord::ClockStep { at, nanos }) {
+            console.line(&format!("tapdeck: the clock's step could not be noted: {error}"));
+        }
+    }
+
     fn retain(&mut self, console: &Console) {
-        if let Err(error) = housekeeping::retain(&self.written, &self.index, &self.retention) {
+        if let Err(error) = self.retention.round(&self.written, &self.index) {
             console.line(&format!("tapdeck: retention: {error}"));
         }
     }
