@@ -4,14 +4,19 @@ use super::bindings::Binding;
 use super::media::FlowFacts;
 use super::output::{FoldEvent, Output};
 use super::streams::Facts;
+use super::track::Track;
 use super::world::World;
 use crate::codec::Kind;
 use crate::index::IndexBatch;
 use crate::model::{ExchangeRow, SessionEnd, SessionRow, StreamId, StreamKey, Transport};
 use crate::rtsp::{self, Described, Ended, EndedHow, Event, Exchange, Message, TrackSetUp, normalise_control_uri, resolve};
+use crate::sdp::Sdp;
 use capture::{CaptureTime, ShardId};
 use serde::{Deserialize, Serialize};
 use std::net::{IpAddr, SocketAddr};
+
+/// RTSP's own port (RFC 2326 section 3.2).
+const RTSP_PORT: u16 = 554;
 
 /// A session.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -69,6 +74,27 @@ impl Session {
             row.destination = Some(flow.dst);
         }
         self.playing = self.row.ended.is_none();
+        self.dirty = true;
+    }
+
+    /// A track was set up by a request that was not seen (a tunnel, or one direction alone). If only one media of the session's
+    /// description has this payload type, it is that one.
+    pub fn describe_by_payload_type(&mut self, track: &mut Track, payload_type: u8) {
+        let Some(description) = &self.row.description else { return };
+        let sdp = Sdp::parse(description.as_bytes());
+        let mut fitting = sdp.media.iter().filter(|m| m.format(payload_type).is_some());
+        let (Some(media), None) = (fitting.next(), fitting.next()) else { return };
+        let (path, uri) = (std::mem::take(&mut track.facts.path), track.facts.uri.take());
+        track.facts = Facts { path, uri, ..Facts::of(media) };
+        let base = self.row.base.as_deref().unwrap_or_default();
+        if let (None, Some(control)) = (&track.key, &media.control)
+            && !base.is_empty()
+        {
+            track.key = Some(described_key(self.row.camera, &resolve(base, control), media.kind));
+        }
+        if let Some(row) = self.row.tracks.get_mut(usize::from(track.number)) {
+            row.kind = media.kind;
+        }
         self.dirty = true;
     }
 
@@ -293,12 +319,18 @@ impl Dealings {
         };
         facts.uri = described.and_then(|d| d.uri.clone()).or_else(|| control.clone());
         let key = control.map(|control| {
-            let path = normalise_control_uri(&control).path;
-            // A second RTSP server at the same address is another camera's (or channel's); the usual port is not named.
-            let uri = if t.published || camera.port() == 554 { path } else { format!(":{}/{path}", camera.port()) };
             let kind = if facts.described { facts.kind } else { Kind::Unknown };
-            StreamKey::Described { camera: camera.ip(), uri, kind }
+            // A camera that pushes has another port every time.
+            let server = if t.published { SocketAddr::new(camera.ip(), RTSP_PORT) } else { camera };
+            described_key(server, &control, kind)
         });
         (facts, key)
     }
+}
+
+fn described_key(camera: SocketAddr, control: &str, kind: Kind) -> StreamKey {
+    let path = normalise_control_uri(control).path;
+    // A second RTSP server at the same address is another camera's (or channel's); the usual port is not named.
+    let uri = if camera.port() == RTSP_PORT { path } else { format!(":{}/{path}", camera.port()) };
+    StreamKey::Described { camera: camera.ip(), uri, kind }
 }

@@ -90,6 +90,8 @@ impl Source {
                 self.release(media, ext.0, payload, sinks);
             }
             Arrival::InOrder(ext) if self.pending.is_empty() => {
+                // The hole in the connection was another track's.
+                self.acknowledged_hole = 0;
                 self.next = Some(ext.0.wrapping_add(1));
                 self.release(media, ext.0, payload, sinks);
             }

@@ -155,6 +155,9 @@ impl World {
         let Self { tracks, sessions, streams, out, stats, drops: _, limits, ids, mac, .. } = self;
         let track = tracks.get_mut(at)?;
         let session = sessions.get_mut(track.session)?;
+        if !track.facts.described {
+            session.describe_by_payload_type(track, media.payload_type);
+        }
         let (codec, clock_rate) = track.facts.format(media.payload_type);
         let mut facts = track.facts.clone();
         facts.codec = codec.or(facts.codec.filter(|_| !track.facts.described));

@@ -186,9 +186,9 @@ fn reordered_datagrams_are_put_in_order_and_lost_ones_are_a_gap() {
 #[test]
 fn a_hole_that_the_vms_acknowledged_is_the_mirrors() {
     let mut w = Wire::at(1_000);
-    interleaved_session(&mut w, 40_000, 0xaaaa, 10, 60);
-    let from_camera = |f: &Captured| f.data.len() > 700;
-    let lost = w.frames.iter().enumerate().filter(|(_, f)| from_camera(f)).nth(20).expect("a full segment").0;
+    interleaved_session(&mut w, 40_000, 0xaaaa, 10, 400);
+    let full = |f: &Captured| f.data.len() == 14 + 20 + 20 + 700;
+    let lost = w.frames.iter().enumerate().filter(|(_, f)| full(f)).nth(20).expect("a full segment").0;
     w.frames.remove(lost);
     let out = fold(&w.frames);
     assert!(out.sum(0, |p| p.lost) > 0);
