@@ -140,7 +140,9 @@ impl Server {
 
     /// On demand: a stream's whole footage.
     pub fn url(&self, stream: &Value) -> String {
-        let (from, to) = (word(&stream["first"]), word(&stream["last"]));
+        // `to` is exclusive: a second later, so that the last packet is in.
+        let last: jiff::Timestamp = word(&stream["last"]).parse().expect("RFC 3339");
+        let (from, to) = (word(&stream["first"]), last + jiff::SignedDuration::from_secs(1));
         format!("rtsp://{}/{}?from={from}&to={to}", self.address, word(&stream["name"]))
     }
 }
