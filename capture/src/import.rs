@@ -12,7 +12,11 @@ use serde::Serialize;
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::Read;
+use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::JoinHandle;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 /// Bytes read at once.
@@ -87,14 +91,7 @@ pub fn import_file(
     let unreadable = |source| ImportError::Read { path: path.to_owned(), source };
     let mut file = File::open(path).map_err(unreadable)?;
     let bytes = file.metadata().map_err(unreadable)?.len();
-    let mut input = Input {
-        buffer: vec![0; BUFFER_LEN],
-        start: 0,
-        end: 0,
-        eof: false,
-        hasher: blake3::Hasher::new(),
-        read: 0,
-    };
+    let mut input = Input { buffer: vec![0; BUFFER_LEN], start: 0, end: 0, eof: false, read: 0 };
     input.fill(&mut file, HEAD_LEN).map_err(unreadable)?;
     let head = *blake3::hash(&input.rest()[..input.rest().len().min(HEAD_LEN)]).as_bytes();
 
@@ -125,6 +122,7 @@ pub fn import_file(
             });
         }
     }
+    let hash = FileHash::start(&file).map_err(unreadable)?;
     let resumed = source.is_some();
     let source = match source {
         Some(source) => source,
@@ -189,16 +187,11 @@ pub fn import_file(
             taps.publish();
         }
     }
-    // The rest of a damaged file still belongs to what it is recognised by.
-    while !input.eof {
-        input.start = input.end;
-        input.fill(&mut file, 1).map_err(unreadable)?;
-    }
     for (_, tap) in std::mem::take(&mut taps.open) {
         tap.writer.finish()?;
     }
     progress(bytes, bytes);
-    store.close_source(source, packets, damage.clone(), Some(*input.hasher.finalize().as_bytes()))?;
+    store.close_source(source, packets, damage.clone(), Some(hash.join().map_err(unreadable)?))?;
     Ok(ImportReport { path: path.to_owned(), source, bytes, packets, added, already: false, damage })
 }
 
@@ -207,7 +200,6 @@ struct Input {
     start: usize,
     end: usize,
     eof: bool,
-    hasher: blake3::Hasher,
     read: u64,
 }
 
@@ -228,7 +220,6 @@ impl Input {
             match file.read(&mut self.buffer[self.end..]) {
                 Ok(0) => self.eof = true,
                 Ok(n) => {
-                    self.hasher.update(&self.buffer[self.end..self.end + n]);
                     self.end += n;
                     self.read += n as u64;
                 }
@@ -314,6 +305,56 @@ impl Taps<'_> {
             }
         }
         StoreError::Full { dir: self.store.shards_dir(), needed: self.options.shard_size }.into()
+    }
+}
+
+/// BLAKE3 of the whole file, also of what lies behind damage, computed beside the import: together on one core they would take
+/// longer than the disk. Reads the file once more, out of the page cache.
+struct FileHash {
+    thread: Option<JoinHandle<std::io::Result<[u8; 32]>>>,
+    cancelled: Arc<AtomicBool>,
+}
+
+impl FileHash {
+    fn start(file: &File) -> std::io::Result<Self> {
+        let (file, cancelled) = (file.try_clone()?, Arc::new(AtomicBool::new(false)));
+        let body = {
+            let cancelled = cancelled.clone();
+            move || {
+                let (mut hasher, mut buffer, mut at) = (blake3::Hasher::new(), vec![0; HEAD_LEN], 0);
+                while !cancelled.load(Ordering::Relaxed) {
+                    match file.read_at(&mut buffer, at) {
+                        Ok(0) => break,
+                        Ok(n) => {
+                            hasher.update(&buffer[..n]);
+                            at += n as u64;
+                        }
+                        Err(e) if e.kind() == std::io::ErrorKind::Interrupted => {}
+                        Err(e) => return Err(e),
+                    }
+                }
+                Ok(*hasher.finalize().as_bytes())
+            }
+        };
+        let thread = Some(std::thread::Builder::new().name("hash-import".into()).spawn(body)?);
+        Ok(Self { thread, cancelled })
+    }
+
+    fn join(mut self) -> std::io::Result<[u8; 32]> {
+        match self.thread.take().map(JoinHandle::join) {
+            Some(Ok(hash)) => hash,
+            _ => Err(std::io::Error::other("hashing it failed")),
+        }
+    }
+}
+
+/// An import that ends early needs no hash.
+impl Drop for FileHash {
+    fn drop(&mut self) {
+        self.cancelled.store(true, Ordering::Relaxed);
+        if let Some(thread) = self.thread.take() {
+            let _ = thread.join();
+        }
     }
 }
 
