@@ -6,6 +6,7 @@
 mod control;
 mod housekeeping;
 mod news;
+mod own_output;
 mod rates;
 
 use crate::console::Console;
@@ -103,12 +104,13 @@ impl Recorder {
         let hub = LiveHub::new();
         let footage = Footage::with(store.clone(), index.clone(), Some(hub.clone()));
         let server = plan.rtsp.map(|address| Rtsp::bind(address, footage.clone(), console)).transpose()?;
+        let own = server.as_ref().map(replay::RtspServer::local_addr);
         capture::keep_only_net_raw()
             .map_err(|error| Failure::failed(format_args!("cannot give up privileges: {error}")))?;
         check_writable(store.dir())?;
         let now = times::now();
         let source = store.open_source(&written.lock, SourceKind::Live, now)?;
-        let taps = open_taps(&written, source, plan.taps)?;
+        let taps = open_taps(&written, source, plan.taps, own)?;
         let indexer = LiveIndexer::start(&store, &written.lock, &index, &hub, source)?;
         let rtsp = server.map(Rtsp::start).transpose()?;
         Ok(Self {
@@ -272,9 +274,15 @@ fn open_taps(
     written: &WrittenStore,
     source: SourceId,
     configs: Vec<LiveConfig>,
+    server: Option<SocketAddr>,
 ) -> Result<Vec<(LiveTap, Rates)>, Failure> {
     let mut taps: Vec<(LiveTap, Rates)> = Vec::with_capacity(configs.len());
-    for config in configs {
+    let addresses = own_output::local_addresses();
+    for mut config in configs {
+        let given = config.filter.clone();
+        if let Some(server) = server {
+            own_output::leave_out(&mut config, server, &addresses);
+        }
         match LiveTap::start(&written.store, &written.lock, source, config) {
             Ok(tap) => taps.push((tap, Rates::default())),
             Err(error) => {
@@ -282,7 +290,12 @@ fn open_taps(
                     let _ = tap.stop();
                 }
                 written.store.close_source(source, 0, None, None)?;
-                return Err(error.into());
+                return Err(match (error, given) {
+                    // In the words of the one who gave it, without what we added.
+                    (LiveError::Filter { reason, .. }, Some(filter)) => LiveError::Filter { filter, reason },
+                    (error, _) => error,
+                }
+                .into());
             }
         }
     }
