@@ -22,11 +22,11 @@ pub fn recorded_frames(file: &Path, codec: Codec, scratch: &Path) -> Vec<String>
     frames(&["-f", format, "-i", from_key.to_str().expect("test paths are text")])
 }
 
-/// (`setpts=N` numbers the frames: framemd5 refuses what some cameras do to time, and only the pictures are compared.)
+/// (`-strict 1` waits for the B-frames that a parameter set allows instead of guessing. `setpts=N` numbers the frames: framemd5 refuses what some cameras do to time, and only the pictures are compared.)
 ///
 /// Starts ffmpeg as `command` (which may enter a namespace first).
 pub fn spawn_frames(command: &mut Command, input: &[&str]) -> Child {
-    command.args(["-nostdin", "-v", "error", "-xerror"]).args(input);
+    command.args(["-nostdin", "-v", "error", "-xerror", "-strict", "1"]).args(input);
     command.args(["-map", "0:v:0", "-vf", "setpts=N", "-fps_mode", "passthrough", "-f", "framemd5", "-"]);
     command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("ffmpeg starts")
 }
