@@ -4,6 +4,7 @@ use super::format;
 use crate::{LinkType, ShardId, StoreError};
 use rustix::fs::{FallocateFlags, Mode, OFlags};
 use std::fs::File;
+use std::io::IoSlice;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
@@ -86,10 +87,18 @@ impl ShardFile {
         Ok(this)
     }
 
-    /// Writes `bytes` at `offset`, both multiples of [`ALIGNMENT`], from page-aligned memory.
-    pub fn write(&self, bytes: &[u8], offset: u64) -> Result<(), StoreError> {
-        debug_assert!(offset.is_multiple_of(ALIGNMENT) && (bytes.len() as u64).is_multiple_of(ALIGNMENT));
-        self.file.write_all_at(bytes, offset).map_err(StoreError::io("writing", &self.path))?;
+    /// Writes `pieces` one after the other at `offset`, all multiples of [`ALIGNMENT`], from page-aligned memory.
+    pub fn write(&self, pieces: &[IoSlice<'_>], offset: u64) -> Result<(), StoreError> {
+        let len: usize = pieces.iter().map(|p| p.len()).sum();
+        debug_assert!(offset.is_multiple_of(ALIGNMENT) && (len as u64).is_multiple_of(ALIGNMENT));
+        if rustix::io::pwritev(&self.file, pieces, offset) != Ok(len) {
+            // Cut short, or an error: piece by piece, which finishes the one and names the other.
+            let mut at = offset;
+            for piece in pieces {
+                self.file.write_all_at(piece, at).map_err(StoreError::io("writing", &self.path))?;
+                at += piece.len() as u64;
+            }
+        }
         if !self.direct {
             // Started at once and dropped once written: a long recording must not fill the page cache with unsynced data.
             let _ = rustix::fs::fadvise(

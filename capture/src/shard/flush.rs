@@ -10,11 +10,14 @@ use super::writer::WriterOptions;
 use crate::StoreError;
 use crate::journal::JournalRecord;
 use crate::store::Store;
+use std::io::IoSlice;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
+/// Blocks that are written by one call when the disk is behind: enough for it to work on several at once.
+const BLOCKS_AT_ONCE: usize = 8;
 /// How long a thread waits before it tries again what the disk refused.
 const RETRY: Duration = Duration::from_millis(500);
 
@@ -110,18 +113,27 @@ fn flush(shard: &LiveShard, all: bool) -> Result<(), StoreError> {
     let target = if all || full_at != 0 { committed } else { committed / SLOT_LEN * SLOT_LEN };
     let mut flushed = shard.flushed.load(Ordering::Acquire);
     while flushed < target {
-        let block = flushed / SLOT_LEN;
-        let (start, end) = (block * SLOT_LEN, target.min((block + 1) * SLOT_LEN));
-        let Some(slot) = shard.pin(block) else { break };
+        let first = flushed / SLOT_LEN;
+        let last = (target - 1) / SLOT_LEN;
+        let slots: Vec<_> =
+            (first..=last).take(BLOCKS_AT_ONCE).map_while(|b| Some((b * SLOT_LEN, shard.pin(b)?))).collect();
+        let Some(end) = slots.last().map(|(start, _)| target.min(start + SLOT_LEN)) else { break };
         // Whole pages: the first one again if a part of it was written before, the last one with what follows the packets
         // (it is written again when it is filled, and cut off when the shard is sealed).
-        let from = flushed / ALIGNMENT * ALIGNMENT - start;
-        let to = end.next_multiple_of(ALIGNMENT) - start;
-        shard.file.write(&slot.staging.slot_bytes(slot.index, to as usize)[from as usize..], start + from)?;
+        let (from, to) = (flushed / ALIGNMENT * ALIGNMENT, end.next_multiple_of(ALIGNMENT));
+        let pieces: Vec<IoSlice<'_>> = slots
+            .iter()
+            .map(|(start, slot)| {
+                let bytes = slot.staging.slot_bytes(slot.index, SLOT_LEN.min(to - start) as usize);
+                IoSlice::new(&bytes[from.saturating_sub(*start) as usize..])
+            })
+            .collect();
+        shard.file.write(&pieces, from)?;
         flushed = end;
         shard.flushed.store(flushed, Ordering::Release);
-        if end == start + SLOT_LEN {
-            shard.blocks.write().unwrap_or_else(PoisonError::into_inner).remove(&block);
+        let mut blocks = shard.blocks.write().unwrap_or_else(PoisonError::into_inner);
+        for (start, slot) in slots.iter().filter(|(start, _)| start + SLOT_LEN <= end) {
+            blocks.remove(&(start / SLOT_LEN));
             slot.busy.store(false, Ordering::Release);
         }
     }
