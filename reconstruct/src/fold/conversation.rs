@@ -202,9 +202,13 @@ impl Conversation {
         if connection.deadline(limits).is_none_or(|deadline| deadline > now) {
             return;
         }
-        let Some(&Recent { tap, shard, .. }) = inside.sides.iter().filter_map(|d| d.recent.back()).next() else { return };
+        let Some(&Recent { tap, shard, .. }) = inside.sides.iter().filter_map(|d| d.recent.back()).next()
+        else {
+            return;
+        };
         let mut context = Context { world, flows, tap, shard };
-        connection.handle_timeout(limits, now, &mut |side, event| inside.handle(side, event, now, &mut context));
+        connection
+            .handle_timeout(limits, now, &mut |side, event| inside.handle(side, event, now, &mut context));
     }
 
     /// Nothing more will come: the connection is given up, or the source is at its end.
@@ -509,7 +513,13 @@ fn make_media(rtp: &RtpPacket<'_>, frame: &Frame<'_>, recent: &VecDeque<Recent>,
             None => break,
         }
     }
-    Media::new(rtp, u32::from(frame.len), (frame.time, last_tap), SmallVec::from_slice(frame.pieces), carriers)
+    Media::new(
+        rtp,
+        u32::from(frame.len),
+        (frame.time, last_tap),
+        SmallVec::from_slice(frame.pieces),
+        carriers,
+    )
 }
 
 /// The captured packet of a piece: mostly one of the last.

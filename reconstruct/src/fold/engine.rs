@@ -105,12 +105,14 @@ impl Fold {
     /// The whole state. What is open in the blocks is in it; rows that were not taken yet are not.
     pub fn save(&self) -> Vec<u8> {
         let version = STATE_VERSION.to_le_bytes().to_vec();
-        postcard::to_extend(self, version).expect("the state is plain structures that always have a postcard form")
+        postcard::to_extend(self, version)
+            .expect("the state is plain structures that always have a postcard form")
     }
 
     /// Takes up a saved state.
     pub fn restore(state: &[u8]) -> Result<Self, FoldError> {
-        let (version, body) = state.split_first_chunk::<4>().ok_or(postcard::Error::DeserializeUnexpectedEnd)?;
+        let (version, body) =
+            state.split_first_chunk::<4>().ok_or(postcard::Error::DeserializeUnexpectedEnd)?;
         let found = u32::from_le_bytes(*version);
         if found != STATE_VERSION {
             return Err(FoldError::Version { found });
@@ -301,7 +303,9 @@ impl Fold {
         match d.detail {
             Detail::Tcp { seq, flags, .. } => HeaderFields::Tcp { seq, flags: flags.0 },
             Detail::Udp => {
-                let Some(Role::Udp(datagrams)) = self.flows.get(at).map(|f| f.role) else { return HeaderFields::None };
+                let Some(Role::Udp(datagrams)) = self.flows.get(at).map(|f| f.role) else {
+                    return HeaderFields::None;
+                };
                 if !self.datagrams.get(datagrams).is_some_and(Datagrams::is_media) {
                     return HeaderFields::None;
                 }
@@ -343,8 +347,10 @@ impl Fold {
     }
 
     fn assign_tcp(&mut self, key: &FlowKey, a: SocketAddr, b: SocketAddr) -> Role {
-        let back = FlowKey { src: key.dst, dst: key.src, sport: key.dport, dport: key.sport, proto: key.proto };
-        let other = self.flows.find(self.hasher.hash(&back), &back).and_then(|at| self.flows.get(at)).map(|f| f.role);
+        let back =
+            FlowKey { src: key.dst, dst: key.src, sport: key.dport, dport: key.sport, proto: key.proto };
+        let other =
+            self.flows.find(self.hasher.hash(&back), &back).and_then(|at| self.flows.get(at)).map(|f| f.role);
         match other {
             Some(Role::Tcp { conversation, from_a }) => return Role::Tcp { conversation, from_a: !from_a },
             Some(Role::Ignored) => return Role::Ignored,
@@ -416,7 +422,9 @@ impl Fold {
         let fragment = Fragment { id, offset, more, proto, payload, payload_len_on_wire: d.payload_len };
         let at_payload =
             Location { shard: place.shard, record: d.record, entry: number, offset: d.payload_offset };
-        let Some(whole) = self.defrag.handle_fragment(d.time, ends, d.vlans, &fragment, at_payload) else { return };
+        let Some(whole) = self.defrag.handle_fragment(d.time, ends, d.vlans, &fragment, at_payload) else {
+            return;
+        };
         let Some(udp) = whole.udp() else { return };
         let Some(flow) = self.flows.get(at) else { return };
         // A flow without ports: the first fragment came last, or too many are under way. There is no telling its stream.
@@ -502,7 +510,11 @@ impl Fold {
 
     /// Sessions that carry media or should, for failure detection.
     pub fn observations(&self) -> impl Iterator<Item = Observation> {
-        let open = self.world.sessions.iter().filter(|(_, s)| s.row.ended.is_none() && (s.playing || s.media_packets > 0));
+        let open = self
+            .world
+            .sessions
+            .iter()
+            .filter(|(_, s)| s.row.ended.is_none() && (s.playing || s.media_packets > 0));
         open.map(|(_, s)| Observation {
             session: s.row.id,
             camera: crate::model::camera_name(s.row.camera.ip()),

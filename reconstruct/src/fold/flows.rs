@@ -95,7 +95,14 @@ impl Flow {
 
     /// Adds a packet and gives its number in the flow and shard.
     #[inline]
-    pub fn push(&mut self, tap: TapId, shard: ShardId, d: &Descriptor, entry: &PacketEntry, batch: &mut IndexBatch) -> u32 {
+    pub fn push(
+        &mut self,
+        tap: TapId,
+        shard: ShardId,
+        d: &Descriptor,
+        entry: &PacketEntry,
+        batch: &mut IndexBatch,
+    ) -> u32 {
         self.last = self.last.max(d.time);
         if d.vlans != self.last_vlans {
             self.note_vlans(d.vlans);
@@ -170,7 +177,8 @@ impl Flows {
     #[inline]
     pub fn find(&self, hash: u64, key: &FlowKey) -> Option<u32> {
         let flows = &self.flows;
-        let found = self.by_key.find(hash, |(h, at)| *h == hash && flows.get(*at).is_some_and(|f| f.key == *key));
+        let found =
+            self.by_key.find(hash, |(h, at)| *h == hash && flows.get(*at).is_some_and(|f| f.key == *key));
         found.map(|(_, at)| *at)
     }
 
@@ -230,4 +238,3 @@ impl Flows {
         self.flows.iter_mut()
     }
 }
-

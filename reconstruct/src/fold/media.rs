@@ -108,7 +108,13 @@ pub struct Held {
 impl Held {
     /// Copies what is needed of the payload.
     pub fn new(media: Media, ext: u64, payload: &[u8]) -> Self {
-        Self { media, ext, late: false, published: false, head: payload[..payload.len().min(HEAD_LEN)].to_vec() }
+        Self {
+            media,
+            ext,
+            late: false,
+            published: false,
+            head: payload[..payload.len().min(HEAD_LEN)].to_vec(),
+        }
     }
 }
 

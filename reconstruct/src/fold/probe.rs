@@ -125,7 +125,13 @@ impl Probe {
     }
 
     /// Nothing more will come: sources that wait for their codec become tracks without.
-    pub fn settle(&mut self, way: Way, flow: &impl Fn() -> FlowFacts, session: &mut Option<u32>, world: &mut World) {
+    pub fn settle(
+        &mut self,
+        way: Way,
+        flow: &impl Fn() -> FlowFacts,
+        session: &mut Option<u32>,
+        world: &mut World,
+    ) {
         for Waiting { ssrc, .. } in std::mem::take(&mut self.waiting) {
             self.open(ssrc, None, way, flow, session, world);
         }
@@ -158,7 +164,9 @@ impl Probe {
             None => {
                 let mut state = GuessState::default();
                 let of_source = self.early.iter().filter(|h| h.media.ssrc == ssrc);
-                if let Some(codec) = of_source.filter_map(|h| guess(&mut state, &h.head, h.media.marker)).last() {
+                if let Some(codec) =
+                    of_source.filter_map(|h| guess(&mut state, &h.head, h.media.marker)).last()
+                {
                     return Some(Some(codec));
                 }
                 self.waiting.push(Waiting { ssrc, guess: state });
@@ -209,7 +217,8 @@ impl Probe {
 
     /// What is kept of a source.
     fn take(&mut self, ssrc: u32, world: &mut World) -> Vec<Held> {
-        let (of_source, others) = std::mem::take(&mut self.early).into_iter().partition(|h| h.media.ssrc == ssrc);
+        let (of_source, others) =
+            std::mem::take(&mut self.early).into_iter().partition(|h| h.media.ssrc == ssrc);
         let of_source: Vec<Held> = of_source;
         self.early = others;
         world.early -= of_source.len().min(world.early);

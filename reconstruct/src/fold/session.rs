@@ -9,7 +9,9 @@ use super::world::World;
 use crate::codec::Kind;
 use crate::index::IndexBatch;
 use crate::model::{ExchangeRow, SessionEnd, SessionRow, StreamId, StreamKey, Transport};
-use crate::rtsp::{self, Described, Ended, EndedHow, Event, Exchange, Message, TrackSetUp, normalise_control_uri, resolve};
+use crate::rtsp::{
+    self, Described, Ended, EndedHow, Event, Exchange, Message, TrackSetUp, normalise_control_uri, resolve,
+};
 use crate::sdp::Sdp;
 use capture::{CaptureTime, ShardId};
 use serde::{Deserialize, Serialize};
@@ -59,7 +61,14 @@ impl Session {
     }
 
     /// A track's media began to come.
-    pub fn note_media(&mut self, track: u16, stream: StreamId, flow: &FlowFacts, now: CaptureTime, out: &mut Output) {
+    pub fn note_media(
+        &mut self,
+        track: u16,
+        stream: StreamId,
+        flow: &FlowFacts,
+        now: CaptureTime,
+        out: &mut Output,
+    ) {
         if self.row.tracks.iter().all(|t| t.stream.is_none()) {
             let SessionRow { id, camera, client, .. } = self.row;
             out.event(FoldEvent::SessionBegan { session: id, camera, client, at: now });
@@ -105,7 +114,14 @@ impl Session {
         }
     }
 
-    fn put_exchange(&mut self, shard: ShardId, time: CaptureTime, from_client: bool, message: &Message, batch: &mut IndexBatch) {
+    fn put_exchange(
+        &mut self,
+        shard: ShardId,
+        time: CaptureTime,
+        from_client: bool,
+        message: &Message,
+        batch: &mut IndexBatch,
+    ) {
         let row = ExchangeRow { session: self.row.id, time, from_client, bytes: message.bytes().to_vec() };
         batch.put_exchange(shard, self.exchanges, &row);
         self.exchanges += 1;
@@ -192,7 +208,8 @@ impl World {
         if from_client && e.request.is_some() {
             session.client_signs += 1;
         }
-        let header = |m: &Option<Message>, name| m.as_ref().and_then(|m| m.header(name).map(|v| v.into_owned()));
+        let header =
+            |m: &Option<Message>, name| m.as_ref().and_then(|m| m.header(name).map(|v| v.into_owned()));
         let agents = (header(&e.request, "User-Agent"), header(&e.response, "Server"));
         if from_client {
             session.dirty |= agents.0.is_some() && session.row.client_agent != agents.0;
@@ -254,7 +271,8 @@ impl World {
             rtsp::Transport::Multicast { group, ports, sender, .. } => {
                 let described = dealings.media(t.media).map(|m| (m.connection, m.port));
                 let group = group.or_else(|| described.and_then(|d| d.0).map(|c| c.address));
-                let ports = ports.or_else(|| described.map(|d| d.1).filter(|p| *p != 0).map(|p| (p, p.wrapping_add(1))));
+                let ports = ports
+                    .or_else(|| described.map(|d| d.1).filter(|p| *p != 0).map(|p| (p, p.wrapping_add(1))));
                 if let (Some(group), Some(ports)) = (group, ports) {
                     self.bind(track, Some(sender), None, group, ports, true);
                 }
@@ -308,7 +326,8 @@ impl Dealings {
             (None, Some(control)) => Some(resolve(base, control)),
             (None, None) => None,
         };
-        let path = described.and_then(|d| d.uri.as_deref().or(Some(d.base.as_str()).filter(|b| !b.is_empty())));
+        let path =
+            described.and_then(|d| d.uri.as_deref().or(Some(d.base.as_str()).filter(|b| !b.is_empty())));
         facts.path = match (path, &control) {
             (Some(uri), _) => normalise_control_uri(uri).path,
             (None, Some(control)) => {

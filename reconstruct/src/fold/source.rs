@@ -8,8 +8,8 @@ use super::media::{Held, Media};
 use super::output::{FoldStats, LiveMedia, Output};
 use super::segment::Segment;
 use super::streams::Streams;
-use crate::index::MediaEntry;
 use crate::codec::{AccessUnits, Codec, GuessState, Placed, guess, look};
+use crate::index::MediaEntry;
 use crate::model::{GapCause, GapEvidence, GapRow, NextIds, SegmentRow, StreamId};
 use crate::rtp::{RtpTimestamp, SequenceNumber};
 use crate::sequence::{Arrival, Gap, SequenceTracker};
@@ -95,7 +95,9 @@ impl Source {
                 self.next = Some(ext.0.wrapping_add(1));
                 self.release(media, ext.0, payload, sinks);
             }
-            Arrival::InOrder(ext) | Arrival::Ahead { sequence: ext, .. } => self.hold(media, ext.0, payload, sinks),
+            Arrival::InOrder(ext) | Arrival::Ahead { sequence: ext, .. } => {
+                self.hold(media, ext.0, payload, sinks)
+            }
             Arrival::Late { sequence: ext, after_gap } => {
                 if !after_gap && self.next.is_none_or(|next| ext.0 >= next) {
                     self.hold(media, ext.0, payload, sinks);
@@ -253,7 +255,15 @@ impl Source {
     }
 
     #[inline]
-    fn release_as(&mut self, media: Media, ext: u64, payload: &[u8], late: bool, publish: bool, sinks: &mut Sinks<'_>) {
+    fn release_as(
+        &mut self,
+        media: Media,
+        ext: u64,
+        payload: &[u8],
+        late: bool,
+        publish: bool,
+        sinks: &mut Sinks<'_>,
+    ) {
         let look = look(self.codec, payload, media.payload_len as usize);
         let placed = self.units.handle(RtpTimestamp(media.timestamp), media.marker, &look);
         if let Some(codec) = self.codec {
@@ -267,7 +277,15 @@ impl Source {
     }
 
     #[inline]
-    fn write(&mut self, media: Media, ext: u64, placed: Placed, late: bool, publish: bool, sinks: &mut Sinks<'_>) {
+    fn write(
+        &mut self,
+        media: Media,
+        ext: u64,
+        placed: Placed,
+        late: bool,
+        publish: bool,
+        sinks: &mut Sinks<'_>,
+    ) {
         if let Some(shard) = media.shard() {
             self.place = (media.tap, shard);
         }
@@ -299,4 +317,3 @@ impl Source {
         self.release_as(media, ext, &head, late, !published, sinks);
     }
 }
-

@@ -165,19 +165,23 @@ impl Streams {
         if let Some(&id) = self.by_key.get(key) {
             return Some(id);
         }
-        let of_camera = || self.by_camera.get(&key.camera()).into_iter().flatten().filter_map(|id| self.get(*id));
+        let of_camera =
+            || self.by_camera.get(&key.camera()).into_iter().flatten().filter_map(|id| self.get(*id));
         match key {
             StreamKey::Described { uri, kind, .. } => {
                 // The same track, set up once with and once without its description.
                 let same = of_camera().find(|row| {
-                    row.keys().any(|k| matches!(k, StreamKey::Described { uri: u, kind: k, .. }
-                        if u == uri && (*k == Kind::Unknown || *kind == Kind::Unknown)))
+                    row.keys().any(|k| {
+                        matches!(k, StreamKey::Described { uri: u, kind: k, .. }
+                        if u == uri && (*k == Kind::Unknown || *kind == Kind::Unknown))
+                    })
                 });
                 if let Some(row) = same {
                     return Some(row.id);
                 }
                 // Exactly one stream that was found by its packets, and may be this one.
-                let mut inferred = of_camera().filter(|row| !row.sdp && row.aliases.is_empty() && compatible(row, facts));
+                let mut inferred =
+                    of_camera().filter(|row| !row.sdp && row.aliases.is_empty() && compatible(row, facts));
                 inferred.next().filter(|_| inferred.next().is_none()).map(|row| row.id)
             }
             StreamKey::Inferred { port, channel, .. } => {
@@ -193,7 +197,14 @@ impl Streams {
         }
     }
 
-    fn refresh(&mut self, id: StreamId, key: StreamKey, facts: &Facts, payload_type: u8, transport: Transport) {
+    fn refresh(
+        &mut self,
+        id: StreamId,
+        key: StreamKey,
+        facts: &Facts,
+        payload_type: u8,
+        transport: Transport,
+    ) {
         let Some(known) = self.known.get_mut(&id) else { return };
         let row = &mut known.row;
         let before = row.clone();
@@ -243,9 +254,8 @@ impl Streams {
     /// A parameter set came in the stream: replaces the one of its type.
     pub fn learn_parameter_set(&mut self, id: StreamId, codec: Codec, nal: &[u8]) {
         let Some(known) = self.known.get_mut(&id) else { return };
-        let nal_type = |n: &[u8]| {
-            n.first().map(|b| if codec == Codec::H265 { b >> 1 & 0x3f } else { b & 0x1f })
-        };
+        let nal_type =
+            |n: &[u8]| n.first().map(|b| if codec == Codec::H265 { b >> 1 & 0x3f } else { b & 0x1f });
         if nal.is_empty() || nal.len() > PARAMETER_SET_LEN_MAX {
             return;
         }

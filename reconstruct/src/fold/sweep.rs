@@ -92,12 +92,8 @@ fn expire(fold: &mut Fold) {
     for at in idle {
         remove_conversation(fold, at, SessionEnd::Idle);
     }
-    let idle: Vec<u32> = fold
-        .datagrams
-        .iter()
-        .filter(|(_, d)| d.last < since(limits.flow_idle))
-        .map(|(at, _)| at)
-        .collect();
+    let idle: Vec<u32> =
+        fold.datagrams.iter().filter(|(_, d)| d.last < since(limits.flow_idle)).map(|(at, _)| at).collect();
     settle_datagrams(fold, |at| idle.binary_search(&at).is_ok());
     for &at in &idle {
         fold.datagrams.remove(at);

@@ -25,7 +25,8 @@ pub struct Track {
     pub channel: Option<u8>,
     /// How its packets come.
     pub transport: Transport,
-    /// What sends here. Boxed: there is one nearly always, and it is large.
+    /// What sends here. Boxed, so that the list is short where the search goes: there is one nearly always, and it is large.
+    #[allow(clippy::vec_box, reason = "sources are large and are moved when one is closed")]
     pub sources: Vec<Box<Source>>,
     /// A sender report that came before its source's first packet.
     early_report: Option<(CaptureTime, u32, u32, u64)>,
@@ -33,7 +34,13 @@ pub struct Track {
 
 impl Track {
     /// A track of a session.
-    pub fn new(session: u32, number: u16, transport: Transport, facts: Facts, key: Option<StreamKey>) -> Self {
+    pub fn new(
+        session: u32,
+        number: u16,
+        transport: Transport,
+        facts: Facts,
+        key: Option<StreamKey>,
+    ) -> Self {
         Self {
             session,
             number,
@@ -127,7 +134,8 @@ impl World {
         let single = track.sources.len() == 1;
         match track.sources.iter_mut().find(|s| s.ssrc == ssrc || single) {
             Some(source) => {
-                let row = RtcpRow { segment: source.segment.id, stream: source.stream, time: now, timestamp, ntp };
+                let row =
+                    RtcpRow { segment: source.segment.id, stream: source.stream, time: now, timestamp, ntp };
                 source.segment.report(&row, place, &mut self.out.batch);
             }
             None => track.early_report = Some((now, ssrc, timestamp, ntp)),

@@ -29,7 +29,11 @@ enum State {
     /// To ask the announcements.
     New,
     /// Announced, or inferred.
-    Bound { track: u32, rtcp: bool, from_camera: bool },
+    Bound {
+        track: u32,
+        rtcp: bool,
+        from_camera: bool,
+    },
     Probing(Box<Probe>),
     /// None of our business, unless it is announced later.
     Neither,

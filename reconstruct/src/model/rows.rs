@@ -471,5 +471,4 @@ mod serde_bytes_vec {
         }
         d.deserialize_byte_buf(Visitor)
     }
-
 }

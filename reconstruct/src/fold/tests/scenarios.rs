@@ -250,7 +250,11 @@ fn what_is_no_media_makes_no_stream() {
     }
     let mut web = Talk::open(&mut w, vms(41_000), camera(80));
     web.ask(&mut w, b"GET / HTTP/1.1\r\nHost: camera\r\n\r\n");
-    web.answer(&mut w, &[b"HTTP/1.1 200 OK\r\nContent-Length: 90000\r\n\r\n", &[0x24; 90_000][..]].concat(), 1448);
+    web.answer(
+        &mut w,
+        &[b"HTTP/1.1 200 OK\r\nContent-Length: 90000\r\n\r\n", &[0x24; 90_000][..]].concat(),
+        1448,
+    );
     let out = fold(&w.frames);
     assert_eq!(out.names(), [""; 0]);
 }
@@ -260,7 +264,8 @@ fn fragments_of_datagrams_are_one_packet() {
     let mut w = Wire::at(1_000);
     udp_session(&mut w, 40_000, 5000);
     for n in 0..20u16 {
-        let whole = rtp(96, 7, n, u32::from(n) * 3000, true, &[&[0x65][..], &vec![n as u8 | 1; 3000]].concat());
+        let whole =
+            rtp(96, 7, n, u32::from(n) * 3000, true, &[&[0x65][..], &vec![n as u8 | 1; 3000]].concat());
         let mut datagram = vec![0; 8];
         datagram[..2].copy_from_slice(&6970u16.to_be_bytes());
         datagram[2..4].copy_from_slice(&5000u16.to_be_bytes());

@@ -23,13 +23,22 @@ pub struct Wire {
 }
 
 /// The camera's end is even numbered in time: nothing depends on it, all is deterministic.
-fn builder(src: SocketAddrV4, dst: SocketAddrV4, vlan: Option<u16>) -> etherparse::PacketBuilderStep<etherparse::IpHeaders> {
-    let ethernet = PacketBuilder::ethernet2([2, 0, 0, 0, 0, src.ip().octets()[3]], [2, 0, 0, 0, 0, dst.ip().octets()[3]]);
+fn builder(
+    src: SocketAddrV4,
+    dst: SocketAddrV4,
+    vlan: Option<u16>,
+) -> etherparse::PacketBuilderStep<etherparse::IpHeaders> {
+    let ethernet = PacketBuilder::ethernet2(
+        [2, 0, 0, 0, 0, src.ip().octets()[3]],
+        [2, 0, 0, 0, 0, dst.ip().octets()[3]],
+    );
     let (s, d) = (src.ip().octets(), dst.ip().octets());
     match vlan {
         Some(id) => {
             let id = VlanId::try_new(id).expect("a test's VLAN id");
-            ethernet.vlan(etherparse::VlanHeader::Single(SingleVlanHeader { vlan_id: id, ..Default::default() })).ipv4(s, d, 64)
+            ethernet
+                .vlan(etherparse::VlanHeader::Single(SingleVlanHeader { vlan_id: id, ..Default::default() }))
+                .ipv4(s, d, 64)
         }
         None => ethernet.ipv4(s, d, 64),
     }
@@ -59,7 +68,15 @@ impl Wire {
         self.push(data);
     }
 
-    pub fn tcp(&mut self, src: SocketAddrV4, dst: SocketAddrV4, seq: u32, ack: u32, flags: &str, payload: &[u8]) {
+    pub fn tcp(
+        &mut self,
+        src: SocketAddrV4,
+        dst: SocketAddrV4,
+        seq: u32,
+        ack: u32,
+        flags: &str,
+        payload: &[u8],
+    ) {
         let mut step = builder(src, dst, None).tcp(src.port(), dst.port(), seq, 64_000);
         for flag in flags.chars() {
             step = match flag {
@@ -118,8 +135,10 @@ impl Talk {
         let n = self.cseq;
         let request = format!("{method} {uri} RTSP/1.0\r\nCSeq: {n}\r\nUser-Agent: test vms\r\n{asks}\r\n");
         self.ask(w, request.as_bytes());
-        let length = if body.is_empty() { String::new() } else { format!("Content-Length: {}\r\n", body.len()) };
-        let response = format!("RTSP/1.0 200 OK\r\nCSeq: {n}\r\nServer: test camera\r\n{answers}{length}\r\n{body}");
+        let length =
+            if body.is_empty() { String::new() } else { format!("Content-Length: {}\r\n", body.len()) };
+        let response =
+            format!("RTSP/1.0 200 OK\r\nCSeq: {n}\r\nServer: test camera\r\n{answers}{length}\r\n{body}");
         self.answer(w, response.as_bytes(), 1448);
     }
 
@@ -139,7 +158,8 @@ impl Talk {
     /// SETUP of a track.
     pub fn set_up(&mut self, w: &mut Wire, track: u16, asked: &str, granted: &str) {
         let uri = format!("{}/trackID={track}", self.uri());
-        let (asks, answers) = (format!("Transport: {asked}\r\n"), format!("Transport: {granted}\r\nSession: 4711\r\n"));
+        let (asks, answers) =
+            (format!("Transport: {asked}\r\n"), format!("Transport: {granted}\r\nSession: 4711\r\n"));
         self.exchange(w, "SETUP", &uri, &asks, &answers, "");
     }
 
