@@ -65,7 +65,7 @@ impl Import {
         };
         let index = Index::open(&written.store.index_dir())?;
         catch_up(&written, &index, console)?;
-        let mut hashing = Hashing::start(&written.store)?;
+        let mut hashing = Hashing::start(&written.store, false)?;
         let imported: Vec<Imported> = self
             .files
             .iter()

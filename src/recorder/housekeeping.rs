@@ -74,13 +74,14 @@ pub struct Hashing {
 }
 
 impl Hashing {
-    /// Starts it.
-    pub fn start(store: &Store) -> Result<Self, Failure> {
+    /// Starts it. A live capture comes first, so it sleeps after each MiB; nothing waits behind an import.
+    pub fn start(store: &Store, live: bool) -> Result<Self, Failure> {
+        let pause = if live { HASH_PAUSE } else { Duration::ZERO };
         let (stop, store) = (Arc::new(AtomicBool::new(false)), store.clone());
         let stopped = stop.clone();
         let work = move || {
             while !stopped.load(Ordering::Acquire) {
-                match store.hash_next_shard(HASH_PAUSE) {
+                match store.hash_next_shard(pause) {
                     Ok(true) => {}
                     Ok(false) => std::thread::park_timeout(HASH_IDLE),
                     Err(error) => {

@@ -123,7 +123,7 @@ impl Recorder {
             footage,
             indexer: Arc::new(indexer),
             rtsp,
-            hashing: Hashing::start(&store)?,
+            hashing: Hashing::start(&store, true)?,
             clock: ClockWatch::default(),
             started: (Instant::now(), now),
             written,
