@@ -52,8 +52,7 @@ fn drive<W>(
     let (begun, thread) = (Instant::now(), cpu(rustix::time::ClockId::ThreadCPUTime));
     let mut n = 0;
     while n < packets {
-        if rate > 0 {
-            let due = Duration::from_nanos(n * 1_000_000_000 / rate);
+        if let Some(due) = (n * 1_000_000_000).checked_div(rate).map(Duration::from_nanos) {
             while let Some(early) = due.checked_sub(begun.elapsed()) {
                 std::thread::sleep(early.min(Duration::from_millis(1)));
             }

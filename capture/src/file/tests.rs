@@ -2,7 +2,10 @@ use super::*;
 use proptest::prelude::*;
 
 /// Every step that is not `Skip`, owned, feeding `file` in pieces of at most `piece` bytes more than was asked for.
-fn read(file: &[u8], piece: usize) -> (Vec<(u32, i64, u32, Vec<u8>)>, Vec<FileInterface>, Option<Damage>) {
+/// Interface, time in nanoseconds, length on the wire, data.
+type Packet = (u32, i64, u32, Vec<u8>);
+
+fn read(file: &[u8], piece: usize) -> (Vec<Packet>, Vec<FileInterface>, Option<Damage>) {
     let (mut records, mut interfaces) = (Vec::new(), Vec::new());
     let (mut parser, mut at, mut window) = (FileParser::default(), 0, piece);
     loop {
