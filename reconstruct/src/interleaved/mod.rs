@@ -5,7 +5,8 @@
 //! ```
 //!
 //! Owns the framing. Of a frame it touches the 4 bytes before it and the first [`HEAD_MAX`] of its content, the rest is told
-//! as pieces of captured packets: a frame in order costs some 10 ns, whatever its length. Of RTSP text it only finds the end of
+//! as pieces of captured packets: a frame in order costs some 150 ns (measured where most straddle
+//! two segments), whatever its length. Of RTSP text it only finds the end of
 //! a message (empty line, Content-Length); understanding it is [`crate::rtsp`]'s.
 //!
 //! When the place of the next frame is lost (a hole, stray bytes, a stream picked up in the middle) it searches: see

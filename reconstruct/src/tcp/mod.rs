@@ -1,7 +1,7 @@
 //! TCP reassembly, passive: both directions' byte streams out of captured segments.
 //!
-//! Owns the order of bytes. Data in order is handed on as it lies in the packet, with its location and without a copy (about
-//! 5 ns); only what comes early is copied and held. What was captured first wins where segments overlap. A hole is given up
+//! Owns the order of bytes. Data in order is handed on as it lies in the packet, with its location and without a copy (some
+//! 10 ns); only what comes early is copied and held. What was captured first wins where segments overlap. A hole is given up
 //! when the receiver has acknowledged it (then the mirror lost it, not the receiver), when it has been open too long, or when
 //! too much waits behind it; never before it had time to be filled by a reordered or retransmitted segment.
 //!

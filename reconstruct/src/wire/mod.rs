@@ -1,7 +1,8 @@
 //! From a captured frame to its transport payload.
 //!
 //! Owns the link, network and transport headers. Refuses encapsulations (GRE, VXLAN, …): their outer packet comes out as it
-//! is. Costs about 10–20 ns a packet, allocates nothing and keeps no state: fragments go to [`crate::defrag`], TCP segments
+//! is. Costs about 55 ns a packet that is not in the cache
+//! (`reconstruct/examples/wire_bench.rs`, a busy machine), allocates nothing and keeps no state: fragments go to [`crate::defrag`], TCP segments
 //! to [`crate::tcp`].
 //!
 //! Every payload is a sub-slice of the record's data, trimmed to what the headers say was sent, so that the padding of short
