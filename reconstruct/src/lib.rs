@@ -3,20 +3,20 @@
 //! The pure modules take bytes and `now` and give events; the acting ones (index, indexer, footage, export) are thin.
 
 pub mod codec;
+pub mod defrag;
 pub mod export;
 pub mod fold;
 pub mod footage;
 pub mod index;
 pub mod indexer;
-pub mod model;
-pub mod defrag;
 pub mod interleaved;
+pub mod model;
 pub mod recognise;
-pub mod sequence;
 pub mod rtcp;
 pub mod rtp;
 pub mod rtsp;
 pub mod sdp;
+pub mod sequence;
 pub mod span;
 pub mod tcp;
 pub mod wire;

@@ -190,8 +190,12 @@ impl Codec {
     /// What the codec carries. `None` when the name alone does not say.
     pub fn kind(self) -> Option<Kind> {
         match self {
-            Codec::H264 | Codec::H265 | Codec::Jpeg | Codec::Mpeg4 | Codec::Mp2t | Codec::Av1 => Some(Kind::Video),
-            Codec::Aac | Codec::Pcmu | Codec::Pcma | Codec::G722 | Codec::G726 | Codec::Opus => Some(Kind::Audio),
+            Codec::H264 | Codec::H265 | Codec::Jpeg | Codec::Mpeg4 | Codec::Mp2t | Codec::Av1 => {
+                Some(Kind::Video)
+            }
+            Codec::Aac | Codec::Pcmu | Codec::Pcma | Codec::G722 | Codec::G726 | Codec::Opus => {
+                Some(Kind::Audio)
+            }
             Codec::OnvifMetadata => Some(Kind::Metadata),
             Codec::Other => None,
         }

@@ -38,6 +38,8 @@ pub enum ExportError {
     #[error("the stream is encrypted; export its packets as pcap instead")]
     Encrypted,
     /// A pcap file has one link type.
-    #[error("the stream was captured with link types {0:?} and {1:?}, and a pcap file has only one; narrow the time range")]
+    #[error(
+        "the stream was captured with link types {0:?} and {1:?}, and a pcap file has only one; narrow the time range"
+    )]
     LinkTypes(LinkType, LinkType),
 }

@@ -46,7 +46,11 @@ pub fn reindex(
 
 /// Folds a source while its file is copied into the store. `taps` brings the source's taps as they open and is closed when the
 /// copying is done.
-pub fn index_beside(store: &Store, index: &Index, source_taps: &Receiver<(SourceId, TapId)>) -> Result<FoldStats, IndexerError> {
+pub fn index_beside(
+    store: &Store,
+    index: &Index,
+    source_taps: &Receiver<(SourceId, TapId)>,
+) -> Result<FoldStats, IndexerError> {
     let mut driver = Driver::new(store, index, None, Mode::Bulk)?;
     let (sources, first) = (store.sources(), driver.source());
     for source in sources.iter().filter(|s| s.id >= first) {

@@ -218,7 +218,9 @@ impl Driver {
         let shard = place.shard;
         let Self { feeds, fold, .. } = self;
         let feed = &mut feeds[n];
-        let (Some(batch), mut at, mut latest) = (feed.ready.front(), feed.at, feed.latest) else { return Ok(()) };
+        let (Some(batch), mut at, mut latest) = (feed.ready.front(), feed.at, feed.latest) else {
+            return Ok(());
+        };
         while let Some(d) = batch.descriptors.get(at) {
             latest = latest.max(d.time);
             if latest > until {

@@ -24,10 +24,14 @@ pub enum IndexerError {
     #[error(transparent)]
     Fold(#[from] FoldError),
     /// The saved state is not of this version.
-    #[error("the index was made by another version of tapdeck; `tapdeck reindex` makes it anew from the shards")]
+    #[error(
+        "the index was made by another version of tapdeck; `tapdeck reindex` makes it anew from the shards"
+    )]
     State,
     /// The index knows more than the shards hold, and has no checkpoint to go back to.
-    #[error("the index is ahead of shard {shard}, as after a power loss; `tapdeck reindex` makes it anew from the shards")]
+    #[error(
+        "the index is ahead of shard {shard}, as after a power loss; `tapdeck reindex` makes it anew from the shards"
+    )]
     Ahead {
         /// The shard.
         shard: ShardId,

@@ -63,7 +63,12 @@ pub enum Refill {
 
 impl Feed {
     /// Reads a tap from `position` on; `latest` is the latest time of what is before it.
-    pub fn new(store: &Store, tap: TapId, position: Option<(ShardId, u64)>, latest: Option<CaptureTime>) -> Self {
+    pub fn new(
+        store: &Store,
+        tap: TapId,
+        position: Option<(ShardId, u64)>,
+        latest: Option<CaptureTime>,
+    ) -> Self {
         Self {
             tail: TapTail::new(store, tap, position),
             store: store.clone(),
@@ -96,7 +101,11 @@ impl Feed {
                 Ok(None) => {
                     // Read after `next`: what it promises holds for what `next` did not give.
                     self.watermark = Some(self.tail.watermark());
-                    return Ok(if found == Refill::None && self.tail.finished() { Refill::End } else { found });
+                    return Ok(if found == Refill::None && self.tail.finished() {
+                        Refill::End
+                    } else {
+                        found
+                    });
                 }
                 Err(ReadError::Torn { shard, offset }) => self.pass_over(shard, offset),
                 Err(e) => return Err(e),

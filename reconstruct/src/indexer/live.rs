@@ -71,7 +71,8 @@ impl LiveIndexer {
             theirs.flush_done.store(u64::MAX, Ordering::Release);
             result
         };
-        let thread = std::thread::Builder::new().name("indexer".into()).spawn(body).map_err(IndexerError::Thread)?;
+        let thread =
+            std::thread::Builder::new().name("indexer".into()).spawn(body).map_err(IndexerError::Thread)?;
         Ok(Self { shared, thread: Some(thread) })
     }
 
@@ -119,7 +120,13 @@ impl LiveIndexer {
     }
 }
 
-fn follow(store: &Store, index: &Index, hub: &LiveHub, source: SourceId, shared: &Shared) -> Result<FoldStats, IndexerError> {
+fn follow(
+    store: &Store,
+    index: &Index,
+    hub: &LiveHub,
+    source: SourceId,
+    shared: &Shared,
+) -> Result<FoldStats, IndexerError> {
     let mut driver = Driver::new(store, index, Some(hub.clone()), Mode::Live)?;
     let first = driver.source();
     for earlier in store.sources().iter().filter(|s| s.id < source && s.id >= first) {
@@ -165,7 +172,10 @@ fn tell(driver: &mut Driver, shared: &Shared) {
         lag_bytes: driver.lag_bytes(),
         skew_exceeded: driver.skew_exceeded,
         unreadable_bytes: driver.unreadable_bytes,
-        over_bound: stats.flows_over_bound + stats.connections_over_bound + stats.streams_over_bound + stats.sources_over_bound,
+        over_bound: stats.flows_over_bound
+            + stats.connections_over_bound
+            + stats.streams_over_bound
+            + stats.sources_over_bound,
     };
     let mut events = guard(&shared.events);
     events.extend(driver.take_events());

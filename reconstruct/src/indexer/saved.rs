@@ -41,7 +41,9 @@ impl Saved {
         let Some(cut) = ahead.min() else { return Ok(Some(saved)) };
         tracing::warn!(shard = %cut, "the index is ahead of what a power loss has left; it is made again from there");
         let checkpoint = index.checkpoint(cut)?.filter(|c| !c.is_empty());
-        let Some(saved) = checkpoint.and_then(|c| Self::decode(&c)) else { return Err(IndexerError::Ahead { shard: cut }) };
+        let Some(saved) = checkpoint.and_then(|c| Self::decode(&c)) else {
+            return Err(IndexerError::Ahead { shard: cut });
+        };
         index.drop_from(cut, &Fold::restore(&saved.fold)?.next_ids())?;
         Ok(Some(saved))
     }

@@ -14,7 +14,8 @@ pub mod uri;
 
 pub use dialogue::{Closed, Dialogue};
 pub use event::{
-    Described, End, Ended, EndedHow, Event, Evidence, Exchange, Playing, RtpInfo, SessionAt, TrackSetUp, Transport,
+    Described, End, Ended, EndedHow, Event, Evidence, Exchange, Playing, RtpInfo, SessionAt, TrackSetUp,
+    Transport,
 };
 pub use message::{CSeq, Message, Method, Parsed, leading_blank, looks_like_rtsp, parse};
 pub use reader::{MAX_BUFFERED, MessageReader};
