@@ -133,7 +133,7 @@ pub fn import_file(
     };
     // A file of one packet does not reserve 256 MiB.
     let shard_size = options.shard_size.min(bytes + bytes / 2 + (2 << 20));
-    let options = WriterOptions { shard_size, when_full: WhenFull::Wait, ..options };
+    let options = WriterOptions { shard_size, when_full: WhenFull::Wait, hash: true, ..options };
     let mut taps = Taps {
         store,
         lock,

@@ -117,8 +117,8 @@ pub enum JournalRecord {
         shard: ShardId,
         /// The hash.
         hash: [u8; 32],
-        /// The first 8 bytes of BLAKE3 of each MiB, to say where a changed shard was changed.
-        blocks: Vec<[u8; 8]>,
+        /// CRC-32 of each MiB, to say where a changed shard was changed.
+        blocks: Vec<u32>,
     },
     /// Offsets of records, about one a MiB, from which a reader finds its way after damage.
     ShardAnchors {

@@ -7,6 +7,7 @@
 mod clock;
 mod error;
 mod file;
+mod hash;
 mod ids;
 mod import;
 mod journal;

@@ -62,9 +62,9 @@ pub struct ShardInfo {
     /// Offsets of records to find the way from after damage.
     #[serde(skip)]
     pub anchors: Arc<[u64]>,
-    /// First 8 bytes of BLAKE3 of each MiB, once computed.
+    /// CRC-32 of each MiB, once computed.
     #[serde(skip)]
-    pub blocks: Arc<[[u8; 8]]>,
+    pub blocks: Arc<[u32]>,
 }
 
 /// A tap, as the journal tells it.

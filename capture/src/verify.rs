@@ -1,5 +1,6 @@
 //! Whether sealed shards are what they were: their hashes, and where they differ.
 
+use crate::hash::{BLOCK_LEN, ShardHasher, ShardHashes};
 use crate::journal::JournalRecord;
 use crate::shard::{FILE_HEADER_LEN, RECORD_HEADER_LEN, RecordHeader, shard_path};
 use crate::store::{ShardInfo, Store};
@@ -9,8 +10,6 @@ use std::fs::File;
 use std::io::Read;
 use std::os::unix::fs::FileExt;
 use std::time::Duration;
-
-const BLOCK_LEN: usize = 1 << 20;
 
 /// A range of a shard's file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -79,7 +78,8 @@ pub fn verify_shard(store: &Store, info: &ShardInfo) -> Result<ShardReport, Stor
     };
     report.found_bytes = file.metadata().map_err(StoreError::io("examining", &path))?.len();
     if let Some(expected) = info.hash {
-        let (hash, blocks) = hash_blocks(&file, || ()).map_err(StoreError::io("reading", &path))?;
+        let ShardHashes { whole: hash, blocks, .. } =
+            hash_blocks(&file, || ()).map_err(StoreError::io("reading", &path))?;
         report.unchanged = Some(hash == expected);
         for (n, _) in info.blocks.iter().enumerate().filter(|(n, b)| blocks.get(*n) != Some(*b)) {
             let from = (n * BLOCK_LEN) as u64;
@@ -136,8 +136,8 @@ impl Window<'_> {
 }
 
 /// Hash of the whole file, and of each MiB.
-fn hash_blocks(mut file: &File, mut pause: impl FnMut()) -> std::io::Result<([u8; 32], Vec<[u8; 8]>)> {
-    let (mut whole, mut blocks, mut block) = (blake3::Hasher::new(), Vec::new(), vec![0; BLOCK_LEN]);
+fn hash_blocks(mut file: &File, mut pause: impl FnMut()) -> std::io::Result<ShardHashes> {
+    let (mut hasher, mut block) = (ShardHasher::default(), vec![0; BLOCK_LEN]);
     loop {
         let mut len = 0;
         while len < block.len() {
@@ -147,11 +147,9 @@ fn hash_blocks(mut file: &File, mut pause: impl FnMut()) -> std::io::Result<([u8
             }
         }
         if len == 0 {
-            return Ok((*whole.finalize().as_bytes(), blocks));
+            return Ok(hasher.finish());
         }
-        whole.update(&block[..len]);
-        let hash = blake3::hash(&block[..len]);
-        blocks.push(std::array::from_fn(|i| hash.as_bytes()[i]));
+        hasher.update(&block[..len]);
         pause();
     }
 }
@@ -180,7 +178,7 @@ impl Store {
                 std::thread::sleep(pause);
             }
         });
-        let (hash, blocks) = hashed.map_err(StoreError::io("reading", &path))?;
+        let ShardHashes { whole: hash, blocks, .. } = hashed.map_err(StoreError::io("reading", &path))?;
         // What was only read to be hashed is not kept in memory.
         let _ = rustix::fs::fadvise(&file, 0, None, rustix::fs::Advice::DontNeed);
         self.append(&JournalRecord::ShardHashed { shard: info.id, hash, blocks })?;

@@ -15,6 +15,7 @@ const OPTIONS: WriterOptions = WriterOptions {
     when_full: WhenFull::Drop,
     flush_interval: Duration::from_millis(50),
     sync_interval: Duration::from_millis(100),
+    hash: false,
 };
 
 /// A file system of 48 MiB: ext4 in a file where the machine can, else tmpfs.

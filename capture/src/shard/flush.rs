@@ -8,6 +8,7 @@ use super::live::{LiveShard, TapLive, lock};
 use super::staging::{OPEN_SHARDS, SLOT_LEN};
 use super::writer::WriterOptions;
 use crate::StoreError;
+use crate::hash::{ShardHasher, ShardHashes};
 use crate::journal::JournalRecord;
 use crate::store::Store;
 use std::io::IoSlice;
@@ -44,6 +45,7 @@ pub fn prepare(store: &Store, live: &TapLive, options: &WriterOptions) -> Result
         last: AtomicI64::new(i64::MIN),
         blocks: Default::default(),
         anchors: Default::default(),
+        hasher: Mutex::new(options.hash.then(ShardHasher::default)),
     }))
 }
 
@@ -131,6 +133,9 @@ fn flush(shard: &LiveShard, all: bool) -> Result<(), StoreError> {
         shard.file.write(&pieces, from)?;
         flushed = end;
         shard.flushed.store(flushed, Ordering::Release);
+        for (_, slot) in slots.iter().filter(|(start, _)| start + SLOT_LEN <= end) {
+            shard.hash_block(slot, SLOT_LEN);
+        }
         let mut blocks = shard.blocks.write().unwrap_or_else(PoisonError::into_inner);
         for (start, slot) in slots.iter().filter(|(start, _)| start + SLOT_LEN <= end) {
             blocks.remove(&(start / SLOT_LEN));
@@ -142,8 +147,9 @@ fn flush(shard: &LiveShard, all: bool) -> Result<(), StoreError> {
     }
     // The last block, also when its last packets were written before the writer moved on.
     if full_at != 0 && flushed == full_at {
-        let mut blocks = shard.blocks.write().unwrap_or_else(PoisonError::into_inner);
-        for slot in std::mem::take(&mut *blocks).into_values() {
+        let rest = std::mem::take(&mut *shard.blocks.write().unwrap_or_else(PoisonError::into_inner));
+        for (block, slot) in rest {
+            shard.hash_block(&slot, full_at - block * SLOT_LEN);
             slot.busy.store(false, Ordering::Release);
         }
     }
@@ -242,6 +248,10 @@ impl Keeper {
         let anchors = lock(&shard.anchors).clone();
         self.store.append(&JournalRecord::ShardAnchors { shard: shard.id, offsets: anchors })?;
         self.store.shard_sealed(shard.id, bytes, published.packets, shard.times())?;
+        let hashed = lock(&shard.hasher).take().map(ShardHasher::finish);
+        if let Some(ShardHashes { whole: hash, blocks, .. }) = hashed.filter(|h| h.bytes == bytes) {
+            self.store.append(&JournalRecord::ShardHashed { shard: shard.id, hash, blocks })?;
+        }
         shard.file.remove_mark();
         *lock(&shard.last_published) = Some(published);
         shard.sealed.store(true, Ordering::Release);

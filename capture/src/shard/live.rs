@@ -2,6 +2,7 @@
 
 use super::file::ShardFile;
 use super::staging::{CommitWord, Published, SLOT_LEN, Staging};
+use crate::hash::ShardHasher;
 use crate::store::TapInfo;
 use crate::{CaptureTime, ShardId, StoreError};
 use std::collections::{BTreeMap, VecDeque};
@@ -42,9 +43,18 @@ pub(crate) struct LiveShard {
     pub blocks: RwLock<BTreeMap<u64, Arc<Slot>>>,
     /// Offset in each block of the first record that begins there, for `verify` to find its way after damage.
     pub anchors: Mutex<Vec<u64>>,
+    /// Takes blocks in as they reach the file, where that is wanted: an import's shards need not be read again to be hashed.
+    pub hasher: Mutex<Option<ShardHasher>>,
 }
 
 impl LiveShard {
+    /// A block has reached the file for good: `len` bytes of it are the shard's.
+    pub fn hash_block(&self, slot: &Slot, len: u64) {
+        if let Some(hasher) = &mut *lock(&self.hasher) {
+            hasher.update(slot.staging.slot_bytes(slot.index, len.min(SLOT_LEN) as usize));
+        }
+    }
+
     pub fn word(&self) -> &CommitWord {
         self.staging.commit_word(self.place)
     }

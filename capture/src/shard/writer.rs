@@ -38,6 +38,8 @@ pub struct WriterOptions {
     pub flush_interval: Duration,
     /// The longest a packet is not durable.
     pub sync_interval: Duration,
+    /// Hash the shards as they are written, rather than later by a thread of low priority.
+    pub hash: bool,
 }
 
 impl Default for WriterOptions {
@@ -48,6 +50,7 @@ impl Default for WriterOptions {
             when_full: WhenFull::Drop,
             flush_interval: Duration::from_millis(250),
             sync_interval: Duration::from_secs(1),
+            hash: false,
         }
     }
 }
