@@ -138,11 +138,9 @@ impl Server {
         server
     }
 
-    /// On demand: a stream's whole footage, but for a picture that was begun at its end.
+    /// On demand: a stream's whole footage.
     pub fn url(&self, stream: &Value) -> String {
-        // Without the last 30 ms: a camera that is told to stop may leave the picture it has begun unfinished.
-        let last: jiff::Timestamp = word(&stream["last"]).parse().expect("RFC 3339");
-        let (from, to) = (word(&stream["first"]), last - jiff::SignedDuration::from_millis(30));
+        let (from, to) = (word(&stream["first"]), word(&stream["last"]));
         format!("rtsp://{}/{}?from={from}&to={to}", self.address, word(&stream["name"]))
     }
 }
