@@ -23,7 +23,11 @@ fn exports_and_plays(name: &str) {
     assert_same_video(&export, &truth, codec);
 
     need!(&format!("playing {name}"), "ffmpeg");
-    let theirs = recorded_frames(&truth, codec, store.dir.path());
+    let mut theirs = recorded_frames(&truth, codec, store.dir.path());
+    if name == "bframes" {
+        // The VMS stopped between a picture and the B-frames that are shown before it and sent after it.
+        theirs.truncate(theirs.len() - 3);
+    }
     let server = store.serve();
     let url = server.url(&video);
     std::thread::scope(|scope| {
