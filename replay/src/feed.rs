@@ -124,7 +124,7 @@ impl LiveFeed {
             });
         }
         let from = stored.iter().map(|w| w.to).min().unwrap_or(CaptureTime::MAX);
-        let reader = MergedReader::open(&**source, &stored, Start { from, exact: false })?;
+        let reader = MergedReader::open(&**source, &stored, Start { from, exact: false, whole: false })?;
         Ok(Some(Self { preroll: StoreFeed::new(reader, chunk_bytes), tracks, skipped: 0 }))
     }
 

@@ -12,6 +12,8 @@ use std::time::Duration;
 /// (paces, pauses, stalls) keeps the tap from using that memory again.
 const STAGED_AGE: Duration = Duration::from_secs(10);
 const PAGE_LEN: usize = 4096;
+/// The most packets of one picture that are held back: 16,384 of 1,400 bytes are a picture of 23 MB.
+const PICTURE_PACKETS_MAX: usize = 16_384;
 
 /// A track to read.
 #[derive(Clone, Copy, Debug)]
@@ -28,8 +30,53 @@ pub struct Wanted {
 
 struct Track {
     slot: usize,
-    reader: Box<dyn PacketReader>,
+    pictures: Pictures,
     head: Option<Packet>,
+}
+
+/// A track's packets, up to the last whole picture: footage that ends within one (the camera was told to stop, or `to` lies in
+/// it) would make a strict decoder complain about what it has got.
+struct Pictures {
+    reader: Box<dyn PacketReader>,
+    /// Whether pictures are kept together at all: not for sound, and not before live packets follow.
+    whole: bool,
+    /// Read, and not known to be of a whole picture yet. Bounded: beyond [`PICTURE_PACKETS_MAX`] they go out as they are.
+    held: VecDeque<Packet>,
+    /// How many of `held` may go out.
+    ready: usize,
+    /// Markers end pictures in this track: RFC 6184 section 5.1 asks for them, some cameras don't set any.
+    marks: bool,
+}
+
+impl Pictures {
+    fn new(reader: Box<dyn PacketReader>, whole: bool) -> Self {
+        Self { reader, whole, held: VecDeque::new(), ready: 0, marks: false }
+    }
+
+    fn next(&mut self) -> Result<Option<Packet>, SourceError> {
+        if !self.whole {
+            return self.reader.next();
+        }
+        while self.ready == 0 {
+            let Some(packet) = self.reader.next()? else {
+                if self.marks {
+                    self.held.clear();
+                }
+                return Ok(self.held.pop_front());
+            };
+            self.marks |= packet.marker;
+            if self.held.back().is_some_and(|last| last.timestamp != packet.timestamp) {
+                self.ready = self.held.len();
+            }
+            let marker = packet.marker;
+            self.held.push_back(packet);
+            if marker || self.held.len() > PICTURE_PACKETS_MAX {
+                self.ready = self.held.len();
+            }
+        }
+        self.ready -= 1;
+        Ok(self.held.pop_front())
+    }
 }
 
 /// The reader of a session.
@@ -100,13 +147,15 @@ pub struct Start {
     pub from: CaptureTime,
     /// True: at that very packet, also of a video track.
     pub exact: bool,
+    /// Ends with the last whole picture; false when live packets follow.
+    pub whole: bool,
 }
 
 impl From<Plan> for Start {
     fn from(plan: Plan) -> Self {
         match plan {
-            Plan::Live => Self { from: CaptureTime::MAX, exact: false },
-            Plan::Recorded { from, resume, .. } => Self { from, exact: resume },
+            Plan::Live => Self { from: CaptureTime::MAX, exact: false, whole: false },
+            Plan::Recorded { from, resume, .. } => Self { from, exact: resume, whole: true },
         }
     }
 }
@@ -120,17 +169,19 @@ impl MergedReader {
         let (video, other): (Vec<&Wanted>, Vec<&Wanted>) =
             wanted.iter().partition(|w| w.media == MediaKind::Video && !start.exact);
         for w in video {
-            let mut reader = source.reader(w.id, start.from, w.to, StartAt::CleanPointBefore)?;
-            let head = reader.next()?;
+            let reader = source.reader(w.id, start.from, w.to, StartAt::CleanPointBefore)?;
+            let mut pictures = Pictures::new(reader, start.whole);
+            let head = pictures.next()?;
             if let Some(head) = &head {
                 from = from.min(head.time);
             }
-            tracks.push(Track { slot: w.slot, reader, head });
+            tracks.push(Track { slot: w.slot, pictures, head });
         }
         for w in other {
-            let mut reader = source.reader(w.id, from, w.to, StartAt::Exact)?;
-            let head = reader.next()?;
-            tracks.push(Track { slot: w.slot, reader, head });
+            let reader = source.reader(w.id, from, w.to, StartAt::Exact)?;
+            let mut pictures = Pictures::new(reader, start.whole && w.media == MediaKind::Video);
+            let head = pictures.next()?;
+            tracks.push(Track { slot: w.slot, pictures, head });
         }
         Ok(Self { tracks })
     }
@@ -142,7 +193,7 @@ impl MergedReader {
         while queue.bytes() < bytes_max {
             let earliest = self.tracks.iter_mut().filter(|t| t.head.is_some());
             let Some(track) = earliest.min_by_key(|t| t.head.as_ref().map(|p| p.time)) else { break };
-            let next = track.reader.next()?;
+            let next = track.pictures.next()?;
             let Some(mut packet) = std::mem::replace(&mut track.head, next) else { break };
             if packet.time >= staged_since {
                 packet.detach();

@@ -196,7 +196,10 @@ impl Keeper {
             }
         }
         // Made ready and never begun.
-        if let Some(unused) = lock(&self.live.next).take() {
+        // Taken first, so that its lock is not held while the store's are taken: a reader that opens a shard takes them the
+        // other way round.
+        let unused = lock(&self.live.next).take();
+        if let Some(unused) = unused {
             unused.file.remove();
             let _ = self.store.shard_deleted(unused.id);
         }
