@@ -20,6 +20,7 @@ const OPTIONS: WriterOptions = WriterOptions {
     when_full: capture::WhenFull::Drop,
     flush_interval: Duration::from_millis(50),
     sync_interval: Duration::from_millis(100),
+    hash: false,
 };
 /// Above this the child deletes its oldest shards.
 const KEEP_SHARDS: usize = 6;
