@@ -154,7 +154,8 @@ impl Cursor {
         if let Rule::LastCleanBefore(time) = rule {
             let fits = |e: &MediaEntry| is_clean(e) && e.time.millis() <= time.millis();
             match at.entries.iter().rposition(fits) {
-                Some(first) => {
+                Some(clean) => {
+                    let first = picture_start(&at.entries, clean);
                     // Of what was captured before it, only what overtook it on the way.
                     let (clean, mut number) = (at.entries[first].seq, 0);
                     at.entries.retain(|e| {
@@ -223,7 +224,10 @@ impl Cursor {
             return Ok(true);
         }
         match at.rule {
-            Some(Rule::FirstCleanFrom(time)) if !is_clean(&entry) || entry.time.millis() < time.millis() => {
+            Some(Rule::FirstCleanFrom(time))
+                if !(is_clean(&entry) || leads_to_clean(&entry, &at.entries))
+                    || entry.time.millis() < time.millis() =>
+            {
                 return Ok(true);
             }
             Some(Rule::FirstFrom(time)) if entry.time.millis() < time.millis() => return Ok(true),
@@ -297,6 +301,21 @@ impl Cursor {
         self.at = Some(at);
         more
     }
+}
+
+/// Packets of one picture that are looked at for what comes before its clean point: delimiters, SEI, parameter sets.
+const LEAD_MAX: usize = 16;
+
+/// Where the picture begins that has its clean point at `clean`: a delimiter or an SEI can come before it.
+fn picture_start(entries: &VecDeque<MediaEntry>, clean: usize) -> usize {
+    let same =
+        |n: &usize| entries[*n].timestamp == entries[clean].timestamp && entries[*n].seq < entries[clean].seq;
+    (clean.saturating_sub(LEAD_MAX)..clean).rev().take_while(same).last().unwrap_or(clean)
+}
+
+/// Whether a packet belongs to a picture whose clean point follows it.
+fn leads_to_clean(entry: &MediaEntry, following: &VecDeque<MediaEntry>) -> bool {
+    following.iter().take(LEAD_MAX).take_while(|e| e.timestamp == entry.timestamp).any(is_clean)
 }
 
 fn is_clean(e: &MediaEntry) -> bool {
