@@ -39,7 +39,7 @@ pub struct Rtsp {
 }
 
 impl Rtsp {
-    /// Listens, and says who can watch when that is not this machine alone.
+    /// Takes the address, and says who can watch when that is not this machine alone.
     pub fn bind(address: SocketAddr, footage: Footage, console: &Console) -> Result<RtspServer, Failure> {
         let server = RtspServer::bind(address, footage, Config::default())?;
         if let Some(notice) = server.notice() {
@@ -48,8 +48,9 @@ impl Rtsp {
         Ok(server)
     }
 
-    /// Serves from threads of its own until [`stop`](Self::stop).
+    /// Listens, and serves from threads of its own until [`stop`](Self::stop).
     pub fn start(server: RtspServer) -> Result<Self, Failure> {
+        server.listen()?;
         let (address, handle) = (server.local_addr(), server.handle());
         let (shutdown, asked) = oneshot::channel();
         let cannot = |error| Failure::failed(format_args!("cannot start the RTSP server: {error}"));

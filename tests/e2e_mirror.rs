@@ -59,11 +59,8 @@ macro_rules! mirrors {
 }
 
 mirrors! {
-    #[ignore = "fails: the export plays the second of two live555 sessions only, or counts loss; not understood yet"]
     live555_h264: Kind::Live555, Codec::H264, [];
-    #[ignore = "fails: the export plays the second of two live555 sessions only, or counts loss; not understood yet"]
     live555_h265: Kind::Live555, Codec::H265, [];
-    #[ignore = "fails: the export plays the second of two live555 sessions only, or counts loss; not understood yet"]
     live555_h264_reordered_and_doubled: Kind::Live555, Codec::H264, [("LAB_IMPAIR", "reorder=3 hold=3 dup=2 seed=13")];
     gst_h264: Kind::GStreamer, Codec::H264, [];
     gst_h265: Kind::GStreamer, Codec::H265, [];

@@ -63,6 +63,32 @@ pub enum BindError {
     },
 }
 
+impl BindError {
+    fn new(address: SocketAddr, error: io::Error) -> Self {
+        match error.kind() {
+            io::ErrorKind::AddrInUse => Self::InUse { address },
+            io::ErrorKind::PermissionDenied => Self::Permission { address },
+            io::ErrorKind::AddrNotAvailable => Self::NotLocal { address },
+            _ => Self::Other { address, error },
+        }
+    }
+}
+
+/// A socket with an address, which does not listen yet.
+fn bound(address: SocketAddr) -> io::Result<std::net::TcpListener> {
+    use rustix::net::{AddressFamily, SocketFlags, SocketType, bind, socket_with, sockopt};
+    let family = if address.is_ipv4() { AddressFamily::INET } else { AddressFamily::INET6 };
+    let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
+    let socket = socket_with(family, SocketType::STREAM, flags, None)?;
+    // The connections of a server that just ended don't stand in the way.
+    sockopt::set_socket_reuseaddr(&socket, true)?;
+    bind(&socket, &address)?;
+    Ok(socket.into())
+}
+
+/// Connections that wait to be accepted.
+const BACKLOG: i32 = 1024;
+
 /// The RTSP server, bound and not yet running.
 pub struct RtspServer {
     listener: std::net::TcpListener,
@@ -86,20 +112,16 @@ impl ServerHandle {
 }
 
 impl RtspServer {
-    /// Listens on `address` (port 0: any). Needs no runtime yet.
+    /// Takes `address` (port 0: any), and refuses connections until [`listen`](Self::listen). Needs no runtime yet.
     pub fn bind(address: SocketAddr, source: impl Source, config: Config) -> Result<Self, BindError> {
-        let bound = std::net::TcpListener::bind(address).and_then(|l| {
-            l.set_nonblocking(true)?;
-            let address = l.local_addr()?;
-            Ok((l, address))
-        });
-        let (listener, address) = bound.map_err(|error| match error.kind() {
-            io::ErrorKind::AddrInUse => BindError::InUse { address },
-            io::ErrorKind::PermissionDenied => BindError::Permission { address },
-            io::ErrorKind::AddrNotAvailable => BindError::NotLocal { address },
-            _ => BindError::Other { address, error },
-        })?;
+        let bound = bound(address).and_then(|l| Ok((l.local_addr()?, l)));
+        let (address, listener) = bound.map_err(|error| BindError::new(address, error))?;
         Ok(Self { listener, address, source: Arc::new(source), config, counters: Arc::default() })
+    }
+
+    /// From now on connections are taken, and wait for [`run`](Self::run). A recorder that answers records.
+    pub fn listen(&self) -> Result<(), BindError> {
+        rustix::net::listen(&self.listener, BACKLOG).map_err(|e| BindError::new(self.address, e.into()))
     }
 
     /// Where it listens.
@@ -129,6 +151,7 @@ impl RtspServer {
 
     /// Serves until `shutdown` completes, then says BYE to every client.
     pub async fn run(self, shutdown: impl Future<Output = ()>) -> io::Result<()> {
+        rustix::net::listen(&self.listener, BACKLOG)?;
         let listener = tokio::net::TcpListener::from_std(self.listener)?;
         if let Some(notice) = (!self.address.ip().is_loopback()).then_some(self.address) {
             tracing::warn!(address = %notice, "there are no users yet: whoever reaches this address can watch every stream");

@@ -322,6 +322,9 @@ fn a_port_in_use_is_named() {
     let a =
         replay::RtspServer::bind("127.0.0.1:0".parse().expect("address"), ten_seconds(), Config::default())
             .expect("binds");
+    let refused = std::net::TcpStream::connect(a.local_addr());
+    assert!(refused.is_err(), "it took a connection before it was told to listen");
+    a.listen().expect("listens");
     let b = replay::RtspServer::bind(a.local_addr(), ten_seconds(), Config::default());
     let Err(e) = b else { panic!("bound twice") };
     assert!(

@@ -95,7 +95,7 @@ pub struct Summary {
 }
 
 impl Recorder {
-    /// Opens the index, the RTSP port, and all taps or none. Privileges other than CAP_NET_RAW are given up on the way, before
+    /// Opens the index, takes the RTSP port, and opens all taps or none; who can connect then is told the truth: it records. Privileges other than CAP_NET_RAW are given up on the way, before
     /// any thread is started.
     pub fn start(written: WrittenStore, plan: Plan, console: &Console) -> Result<Self, Failure> {
         let store = written.store.clone();

@@ -49,10 +49,16 @@ pub struct Store {
     pub path: PathBuf,
 }
 
+/// Whether tests leave their directories behind, for someone who looks into a failure.
+pub fn keep() -> bool {
+    std::env::var_os("TAPDECK_TEST_KEEP").is_some()
+}
+
 impl Store {
     /// The directory only; `record` or `import` makes the store.
     pub fn empty() -> Self {
-        let dir = TempDir::with_prefix("tapdeck-test-").expect("a temporary directory");
+        let mut dir = TempDir::with_prefix("tapdeck-test-").expect("a temporary directory");
+        dir.disable_cleanup(keep());
         let path = dir.path().join("store");
         Store { dir, path }
     }

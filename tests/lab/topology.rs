@@ -7,7 +7,7 @@ use std::process::{Child, Command, Stdio};
 use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
-use super::program::{TAPDECK, finish, text};
+use super::program::{TAPDECK, finish, keep, text};
 use super::{root, skip};
 
 /// An environment variable of `lab up`.
@@ -68,7 +68,8 @@ impl Lab {
         static NUMBER: std::sync::atomic::AtomicU32 = std::sync::atomic::AtomicU32::new(0);
         let number = NUMBER.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
         let id = format!("t{}x{number}", std::process::id());
-        let dir = tempfile::TempDir::with_prefix("tapdeck-lab-").expect("a temporary directory");
+        let mut dir = tempfile::TempDir::with_prefix("tapdeck-lab-").expect("a temporary directory");
+        dir.disable_cleanup(keep());
         let up = Command::new(script())
             .args(["up", &id])
             .env("LAB_OWNER", std::process::id().to_string())

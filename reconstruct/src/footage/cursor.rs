@@ -155,15 +155,10 @@ impl Cursor {
             let fits = |e: &MediaEntry| is_clean(e) && e.time.millis() <= time.millis();
             match at.entries.iter().rposition(fits) {
                 Some(clean) => {
-                    let first = picture_start(&at.entries, clean);
-                    // Of what was captured before it, only what overtook it on the way.
-                    let (clean, mut number) = (at.entries[first].seq, 0);
-                    at.entries.retain(|e| {
-                        number += 1;
-                        number > first || e.seq > clean
-                    });
+                    let first = first_of_picture(&at.entries, clean);
+                    at.entries.retain(|e| e.seq >= first);
                     at.rule = None;
-                    self.window.start_at(Some(clean));
+                    self.window.start_at(Some(first));
                 }
                 None => at.rule = Some(Rule::FirstCleanFrom(CaptureTime::MIN)),
             }
@@ -236,10 +231,14 @@ impl Cursor {
         match self.pieces.fetch(&self.footage, at.block.segment, &entry)? {
             Fetched::Packet(packet) if packet.time > self.to => {}
             Fetched::Packet(packet) => {
-                if let Some(Rule::FirstCleanFrom(time) | Rule::FirstFrom(time)) = at.rule
-                    && packet.time < time
-                {
-                    return Ok(true);
+                if let Some(rule @ (Rule::FirstCleanFrom(time) | Rule::FirstFrom(time))) = at.rule {
+                    if packet.time < time {
+                        return Ok(true);
+                    }
+                    self.window.start_at(Some(match rule {
+                        Rule::FirstFrom(_) => first_from(&entry, &at.entries),
+                        _ => first_of_same(&entry, &at.entries),
+                    }));
                 }
                 at.rule = None;
                 self.window.push(packet);
@@ -305,17 +304,37 @@ impl Cursor {
 
 /// Packets of one picture that are looked at for what comes before its clean point: delimiters, SEI, parameter sets.
 const LEAD_MAX: usize = 16;
+/// Packets after the first one that are looked at for what it overtook.
+const OVERTAKEN_MAX: usize = 64;
 
-/// Where the picture begins that has its clean point at `clean`: a delimiter or an SEI can come before it.
-fn picture_start(entries: &VecDeque<MediaEntry>, clean: usize) -> usize {
-    let same =
-        |n: &usize| entries[*n].timestamp == entries[clean].timestamp && entries[*n].seq < entries[clean].seq;
-    (clean.saturating_sub(LEAD_MAX)..clean).rev().take_while(same).last().unwrap_or(clean)
+/// The sequence number with which the picture begins that has its clean point at `clean`: a delimiter or an SEI can come before it,
+/// and anything can have been overtaken on the way.
+fn first_of_picture(entries: &VecDeque<MediaEntry>, clean: usize) -> u64 {
+    let point = &entries[clean];
+    let around = entries.range(clean.saturating_sub(LEAD_MAX)..(clean + OVERTAKEN_MAX).min(entries.len()));
+    lowest(point, around.filter(|e| e.timestamp == point.timestamp), LEAD_MAX)
+}
+
+/// The same, of the picture that `entry` is the first of to be there.
+fn first_of_same(entry: &MediaEntry, following: &VecDeque<MediaEntry>) -> u64 {
+    let near = following.iter().take(OVERTAKEN_MAX).filter(|e| e.timestamp == entry.timestamp);
+    lowest(entry, near, OVERTAKEN_MAX)
+}
+
+/// The lowest sequence number of what `entry` overtook, or its own.
+fn first_from(entry: &MediaEntry, following: &VecDeque<MediaEntry>) -> u64 {
+    lowest(entry, following.iter().take(OVERTAKEN_MAX), OVERTAKEN_MAX)
+}
+
+/// The lowest sequence number of `near`, not further back than `reach`: a camera can begin to count anew.
+fn lowest<'a>(entry: &MediaEntry, near: impl Iterator<Item = &'a MediaEntry>, reach: usize) -> u64 {
+    let lowest = entry.seq.saturating_sub(reach as u64);
+    near.map(|e| e.seq).filter(|seq| *seq >= lowest).fold(entry.seq, u64::min)
 }
 
 /// Whether a packet belongs to a picture whose clean point follows it.
 fn leads_to_clean(entry: &MediaEntry, following: &VecDeque<MediaEntry>) -> bool {
-    following.iter().take(LEAD_MAX).take_while(|e| e.timestamp == entry.timestamp).any(is_clean)
+    following.iter().take(LEAD_MAX).any(|e| e.timestamp == entry.timestamp && is_clean(e))
 }
 
 fn is_clean(e: &MediaEntry) -> bool {

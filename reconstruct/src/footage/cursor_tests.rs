@@ -84,6 +84,19 @@ fn disorder_and_repetition_are_put_right() {
 
 /// The first packet of a clean point was overtaken by the second: a cursor that starts there gives both.
 #[test]
+fn what_the_first_packet_overtook_is_not_lost() {
+    let mut plan = video(1, 1, 0, 0..500);
+    plan.swap(0, 1);
+    plan.swap(100, 103);
+    for (ms, start) in [(0, Start::Exact), (0, Start::CleanPointBefore)] {
+        let s = Synthetic::new(&plan);
+        let mut c = cursor(&s, ms, start);
+        assert_eq!(seqs(&rest(&mut c)), (0..500).collect::<Vec<_>>(), "{start:?}");
+        assert_eq!(c.stats(), CursorStats::default());
+    }
+}
+
+#[test]
 fn a_clean_point_that_was_overtaken_comes_whole() {
     let mut plan = video(1, 1, 0, 0..500);
     plan.swap(100, 102);

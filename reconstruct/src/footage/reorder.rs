@@ -29,6 +29,8 @@ pub struct Reorderer {
     limits: ReorderLimits,
     /// The sequence number that is due.
     next: Option<u64>,
+    /// Nothing before it was asked for.
+    start: u64,
     held: BTreeMap<u64, MediaPacket>,
     newest: i64,
     dropped: u64,
@@ -37,18 +39,22 @@ pub struct Reorderer {
 impl Reorderer {
     /// An empty window. The first packet pushed is the first due.
     pub fn new(limits: ReorderLimits) -> Self {
-        Self { limits, next: None, held: BTreeMap::new(), newest: i64::MIN, dropped: 0 }
+        Self { limits, next: None, start: 0, held: BTreeMap::new(), newest: i64::MIN, dropped: 0 }
     }
 
-    /// Begins anew, with `seq` due first; what waits is forgotten.
+    /// Begins anew, with `seq` due first; what waits is forgotten, what comes from before it is left out and not counted.
     pub fn start_at(&mut self, seq: Option<u64>) {
         self.held.clear();
         self.next = seq;
+        self.start = seq.unwrap_or(0);
         self.newest = i64::MIN;
     }
 
     /// Adds a packet.
     pub fn push(&mut self, packet: MediaPacket) {
+        if packet.seq < self.start {
+            return;
+        }
         let next = *self.next.get_or_insert(packet.seq);
         self.newest = self.newest.max(packet.time.nanos());
         if packet.seq < next || self.held.contains_key(&packet.seq) {

@@ -228,6 +228,7 @@ impl Running {
     pub fn start(source: impl Source, config: Config) -> Self {
         let server =
             RtspServer::bind("127.0.0.1:0".parse().expect("address"), source, config).expect("binds");
+        server.listen().expect("listens");
         let (stop, stopped) = oneshot::channel();
         let (address, handle) = (server.local_addr(), server.handle());
         let task = tokio::spawn(server.run(async {
