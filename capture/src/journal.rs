@@ -1,24 +1,27 @@
-//! The journal: what packets can't say, in small checksummed records that are only ever appended.
+//! The journal: what packets can't say, in small checksummed records that are appended.
 //!
 //! ```text
 //! | "TDJ1" (4) | length of the body (4) | CRC-32 of the body (4) | body: a postcard-encoded JournalRecord |
 //! ```
 //! A record that a crash cut is overwritten by the next one; a record that was damaged otherwise is passed over by looking for
-//! the next magic, and counted.
+//! the next magic, and counted. What belongs to shards that retention has deleted goes when the journal is compacted: a new file
+//! takes the old one's place (`compact`).
 
 use crate::file::Damage;
 use crate::shard::Recovered;
 use crate::{CaptureTime, LinkType, ShardId, SourceId, StoreError, TapId};
 use serde::{Deserialize, Serialize};
 use std::fs::File;
-use std::io::Read;
-use std::os::unix::fs::FileExt;
+use std::io::{Read, Write};
+use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
 const MAGIC: [u8; 4] = *b"TDJ1";
 const FRAME_LEN: usize = 12;
 /// No record is longer.
 const MAX_BODY_LEN: usize = 64 << 20;
+/// A journal that is shorter is not compacted.
+const COMPACT_MIN: u64 = 256 << 10;
 
 /// Where a source's packets come from.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -166,6 +169,55 @@ pub enum JournalRecord {
         /// In whose encoding.
         body: Vec<u8>,
     },
+    /// What retention had deleted of a tap when the journal was compacted.
+    Trimmed {
+        /// The tap.
+        tap: TapId,
+        /// How much.
+        trimmed: Trimmed,
+    },
+    /// The numbers that were given when the journal was compacted.
+    Given(Given),
+}
+
+/// What retention has deleted of a tap.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Trimmed {
+    /// Shards with packets in them.
+    pub shards: u64,
+    /// Their packets.
+    pub packets: u64,
+}
+
+/// The highest numbers that were given: none is given twice, also when nothing is left of what had it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Given {
+    /// Of sources.
+    pub source: SourceId,
+    /// Of taps.
+    pub tap: TapId,
+    /// Of shards.
+    pub shard: ShardId,
+    /// Runs of the recorder.
+    pub run: u64,
+}
+
+impl Default for Given {
+    fn default() -> Self {
+        Self { source: SourceId(0), tap: TapId(0), shard: ShardId(0), run: 0 }
+    }
+}
+
+impl Given {
+    /// The higher ones of both.
+    pub fn max(&self, other: &Self) -> Self {
+        Self {
+            source: self.source.max(other.source),
+            tap: self.tap.max(other.tap),
+            shard: self.shard.max(other.shard),
+            run: self.run.max(other.run),
+        }
+    }
 }
 
 /// Losses of one tap in an interval.
@@ -192,10 +244,22 @@ pub struct Drops {
 pub struct JournalFile {
     file: File,
     path: PathBuf,
+    write: bool,
     /// Behind the last whole record.
     end: u64,
     /// Bytes that were passed over.
     damaged: u64,
+    /// Its length when it was compacted last.
+    compacted: u64,
+}
+
+/// What was read.
+#[derive(Debug, Default)]
+pub struct ReadOn {
+    /// Records, in order.
+    pub records: Vec<JournalRecord>,
+    /// The journal was compacted since: the records are all of it.
+    pub anew: bool,
 }
 
 impl JournalFile {
@@ -205,16 +269,22 @@ impl JournalFile {
         Ok(Self {
             file: file.map_err(StoreError::io("opening", path))?,
             path: path.to_owned(),
+            write,
             end: 0,
             damaged: 0,
+            compacted: 0,
         })
     }
 
     /// Records that were not read yet, in order.
-    pub fn read_on(&mut self) -> Result<Vec<JournalRecord>, StoreError> {
+    pub fn read_on(&mut self) -> Result<ReadOn, StoreError> {
+        let anew = self.replaced()?;
+        if anew {
+            *self = Self::open(&self.path, self.write)?;
+        }
         let len = self.file.metadata().map_err(StoreError::io("examining", &self.path))?.len();
         if len <= self.end {
-            return Ok(Vec::new());
+            return Ok(ReadOn { records: Vec::new(), anew });
         }
         let mut bytes = Vec::new();
         let mut from = &self.file;
@@ -224,7 +294,43 @@ impl JournalFile {
         let parsed = parse(&bytes);
         self.end += parsed.end as u64;
         self.damaged += parsed.damaged as u64;
-        Ok(parsed.records)
+        Ok(ReadOn { records: parsed.records, anew })
+    }
+
+    /// Whether another file has taken its place: the process that writes the store has compacted it.
+    fn replaced(&self) -> Result<bool, StoreError> {
+        let examined = StoreError::io("examining", &self.path);
+        let mine = self.file.metadata().map_err(examined)?;
+        match std::fs::metadata(&self.path) {
+            Ok(there) => Ok((there.dev(), there.ino()) != (mine.dev(), mine.ino())),
+            Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(false),
+            Err(e) => Err(StoreError::io("examining", &self.path)(e)),
+        }
+    }
+
+    /// Puts a journal of these records in its place. A crash leaves the one or the other, whole.
+    pub fn replace(&mut self, records: &[JournalRecord]) -> Result<(), StoreError> {
+        let part = self.path.with_extension("part");
+        let write = || {
+            let mut file = File::options().read(true).write(true).create(true).truncate(true).open(&part)?;
+            let bytes: Vec<u8> = records.iter().flat_map(encode).collect();
+            file.write_all(&bytes)?;
+            file.sync_all()?;
+            std::fs::rename(&part, &self.path)?;
+            Ok((file, bytes.len() as u64))
+        };
+        let (file, len) = write().map_err(|e| {
+            let _ = std::fs::remove_file(&part);
+            StoreError::io("writing", &part)(e)
+        })?;
+        (self.file, self.end, self.compacted) = (file, len, len);
+        let dir = self.path.parent().unwrap_or(Path::new("."));
+        File::open(dir).and_then(|d| d.sync_all()).map_err(StoreError::io("syncing", dir))
+    }
+
+    /// Whether it has at least doubled since it was compacted last, and is worth the trouble.
+    pub fn grown(&self) -> bool {
+        self.end >= COMPACT_MIN && self.end >= 2 * self.compacted
     }
 
     /// Appends a record; it is in the system's hands, not yet durable.

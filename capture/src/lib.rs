@@ -4,7 +4,9 @@
 //! disk; readers get views ([`Shard`], [`TapTail`]) of what is published, wherever it lies at the moment. The journal keeps what
 //! packets can't say. See `docs/shard-format.md`.
 
+mod catalog;
 mod clock;
+mod compact;
 mod error;
 mod file;
 mod hash;
@@ -23,7 +25,7 @@ pub use error::{ReadError, StoreError};
 pub use file::{Damage, DamageKind, FileInterface, FileParser, MAX_INTERFACES, MAX_PACKET_LEN, Step};
 pub use ids::{LinkType, ShardId, SourceId, TapId};
 pub use import::{ImportError, ImportReport, import_file};
-pub use journal::{Drops, JournalRecord, Provenance, SourceKind, parse as parse_journal};
+pub use journal::{Drops, Given, JournalRecord, Provenance, SourceKind, Trimmed, parse as parse_journal};
 pub use live::{LiveConfig, LiveError, LiveTap, TapStats, interfaces, keep_only_net_raw, widen};
 pub use retain::Retention;
 pub use shard::{

@@ -1,8 +1,10 @@
 //! Retention: which shards go, and how one goes. The plan is pure; the oldest go first.
 
 use crate::journal::Provenance;
+use crate::shard::shard_path;
 use crate::store::{ShardInfo, Store, WriterLock};
 use crate::{CaptureTime, ShardId, StoreError};
+use std::path::PathBuf;
 use std::time::Duration;
 
 /// What a store may hold. Every bound that is set is kept.
@@ -52,18 +54,36 @@ impl Store {
         Ok(stat.f_bavail * stat.f_frsize)
     }
 
-    /// Deletes a sealed shard: the journal first, so that a crash leaves no entry without a file. Readers that hold it go on
-    /// reading; its blocks are free when the last of them lets go.
-    pub fn delete_shard(&self, _lock: &WriterLock, id: ShardId) -> Result<(), StoreError> {
+    /// The indexer's state as of a shard's beginning, kept beside the shard; it goes with it.
+    pub fn state_path(&self, id: ShardId) -> PathBuf {
+        shard_path(&self.shards_dir(), id).with_extension("state")
+    }
+
+    /// The index's rows of footage before that state which is retained; it goes with the shard too.
+    pub fn rest_path(&self, id: ShardId) -> PathBuf {
+        shard_path(&self.shards_dir(), id).with_extension("rest")
+    }
+
+    /// Deletes a sealed shard and what is kept beside it: the journal first, so that a crash leaves no entry without a file.
+    /// Readers that hold it go on reading; its blocks are free when the last of them lets go.
+    pub fn delete_shard(&self, lock: &WriterLock, id: ShardId) -> Result<(), StoreError> {
         if !self.shard_info(id).is_some_and(|s| s.sealed) {
             return Err(StoreError::Gone { shard: id });
         }
         self.shard_deleted(id)?;
-        let path = crate::shard::shard_path(&self.shards_dir(), id);
-        match std::fs::remove_file(&path) {
-            Err(e) if e.kind() != std::io::ErrorKind::NotFound => Err(StoreError::io("deleting", path)(e)),
-            _ => Ok(()),
+        for path in [shard_path(&self.shards_dir(), id), self.state_path(id), self.rest_path(id)] {
+            match std::fs::remove_file(&path) {
+                Err(e) if e.kind() != std::io::ErrorKind::NotFound => {
+                    return Err(StoreError::io("deleting", path)(e));
+                }
+                _ => {}
+            }
         }
+        if let Err(error) = self.compact_journal(lock) {
+            // The shard is gone all the same; it is tried again with the next one.
+            tracing::warn!("compacting the journal: {error}");
+        }
+        Ok(())
     }
 }
 

@@ -1,7 +1,8 @@
 //! The store: one directory, its shards, its journal, who may write it.
 
+use crate::catalog::Catalog;
 use crate::error::StoreError;
-use crate::journal::{Drops, JournalFile, JournalRecord, Provenance, SourceKind};
+use crate::journal::{Drops, JournalFile, JournalRecord, Provenance, SourceKind, Trimmed};
 use crate::shard::{Recovered, Shard, TapLive, open_staging, recover};
 use crate::{CaptureTime, LinkType, ShardId, SourceId, TapId};
 use serde::{Deserialize, Serialize};
@@ -118,93 +119,6 @@ pub struct SourceInfo {
     pub hash: Option<[u8; 32]>,
 }
 
-/// What the journal says, summed up.
-#[derive(Debug, Default)]
-struct Catalog {
-    shards: BTreeMap<ShardId, ShardInfo>,
-    taps: BTreeMap<TapId, TapInfo>,
-    sources: BTreeMap<SourceId, SourceInfo>,
-    names: BTreeMap<String, String>,
-    drops: Vec<Drops>,
-    next_shard: u64,
-}
-
-impl Catalog {
-    fn apply(&mut self, record: &JournalRecord) {
-        match record.clone() {
-            JournalRecord::SourceOpened { source, kind, at, .. } => {
-                let info = SourceInfo {
-                    id: source,
-                    kind,
-                    at,
-                    complete: false,
-                    packets: 0,
-                    damage: None,
-                    hash: None,
-                };
-                self.sources.insert(source, info);
-            }
-            JournalRecord::SourceDone { source, packets, damage, hash } => {
-                if let Some(s) = self.sources.get_mut(&source) {
-                    (s.complete, s.packets, s.damage, s.hash) = (true, packets, damage, hash);
-                }
-            }
-            JournalRecord::TapOpened { tap, source, name, link, snaplen } => {
-                let provenance = match self.sources.get(&source).map(|s| &s.kind) {
-                    Some(SourceKind::File { .. }) => Provenance::Imported,
-                    _ => Provenance::Captured,
-                };
-                self.taps.insert(tap, TapInfo { id: tap, source, name, link, snaplen, provenance });
-            }
-            JournalRecord::ShardOpened { shard, tap, provenance, .. } => {
-                self.next_shard = self.next_shard.max(shard.0 + 1);
-                let Some(of) = self.taps.get(&tap) else { return };
-                let info = ShardInfo {
-                    id: shard,
-                    tap,
-                    source: of.source,
-                    link: of.link,
-                    sealed: false,
-                    bytes: 0,
-                    packets: 0,
-                    times: None,
-                    hash: None,
-                    provenance,
-                    anchors: Arc::default(),
-                    blocks: Arc::default(),
-                };
-                self.shards.insert(shard, info);
-            }
-            JournalRecord::ShardSealed { shard, bytes, packets, times } => {
-                if let Some(s) = self.shards.get_mut(&shard) {
-                    (s.sealed, s.bytes, s.packets, s.times) = (true, bytes, packets, times);
-                }
-            }
-            JournalRecord::ShardHashed { shard, hash, blocks } => {
-                if let Some(s) = self.shards.get_mut(&shard) {
-                    (s.hash, s.blocks) = (Some(hash), blocks.into());
-                }
-            }
-            JournalRecord::ShardAnchors { shard, offsets } => {
-                if let Some(s) = self.shards.get_mut(&shard) {
-                    s.anchors = offsets.into();
-                }
-            }
-            JournalRecord::ShardDeleted { shard } => {
-                self.shards.remove(&shard);
-            }
-            JournalRecord::Named { stream, name } => {
-                self.names.insert(stream, name);
-            }
-            JournalRecord::Drops(drops) => self.drops.push(drops),
-            JournalRecord::ShardRecovered(_)
-            | JournalRecord::ClockStep { .. }
-            | JournalRecord::InterfaceAway { .. }
-            | JournalRecord::Note { .. } => {}
-        }
-    }
-}
-
 /// An open store; cheap to clone.
 #[derive(Clone, Debug)]
 pub struct Store(Arc<Inner>);
@@ -302,14 +216,14 @@ impl Store {
             false => JournalFile::open(&journal_path, false),
         })?;
         let mut catalog = Catalog::default();
-        for record in journal.read_on()? {
+        for record in journal.read_on()?.records {
             catalog.apply(&record);
         }
         Ok(Self(Arc::new(Inner {
             dir: dir.to_owned(),
             id: StoreUuid(id),
             journal: Mutex::new(journal),
-            next_shard: AtomicU64::new(catalog.next_shard.max(1)),
+            next_shard: AtomicU64::new(catalog.given.shard.0 + 1),
             catalog: RwLock::new(catalog),
             live: Default::default(),
             open: Default::default(),
@@ -351,15 +265,19 @@ impl Store {
 
     /// Takes in what another process has written meanwhile.
     pub fn refresh(&self) -> Result<(), StoreError> {
-        let records = guard(&self.0.journal).read_on()?;
-        if records.is_empty() {
+        let mut journal = guard(&self.0.journal);
+        let read = journal.read_on()?;
+        if read.records.is_empty() && !read.anew {
             return Ok(());
         }
         let mut catalog = self.catalog_mut();
-        for record in &records {
+        if read.anew {
+            *catalog = Catalog::default();
+        }
+        for record in &read.records {
             catalog.apply(record);
         }
-        self.0.next_shard.fetch_max(catalog.next_shard, Ordering::AcqRel);
+        self.0.next_shard.fetch_max(catalog.given.shard.0 + 1, Ordering::AcqRel);
         Ok(())
     }
 
@@ -431,14 +349,24 @@ impl Store {
     /// Losses that the journal has from its `read`th on, which moves behind them. At most one record a second and tap.
     pub fn drops_since(&self, read: &mut usize) -> Vec<Drops> {
         let catalog = self.catalog();
-        let new = catalog.drops.get(*read..).unwrap_or_default().to_vec();
-        *read = catalog.drops.len();
+        let from = read.saturating_sub(catalog.drops_gone);
+        let new = catalog.drops.get(from..).unwrap_or_default().to_vec();
+        *read = catalog.drops_gone + catalog.drops.len();
         new
     }
 
     /// All records of the journal, read again from the file.
     pub fn journal_records(&self) -> Result<Vec<JournalRecord>, StoreError> {
-        JournalFile::open(&self.0.dir.join("journal/000001.journal"), false)?.read_on()
+        Ok(JournalFile::open(&self.0.dir.join("journal/000001.journal"), false)?.read_on()?.records)
+    }
+
+    /// What retention has deleted of a tap so far.
+    pub fn trimmed(&self, tap: TapId) -> Trimmed {
+        self.catalog().trimmed.get(&tap).copied().unwrap_or_default()
+    }
+
+    pub(crate) fn journal(&self) -> MutexGuard<'_, JournalFile> {
+        guard(&self.0.journal)
     }
 
     /// Bytes of the journal that no record could be read from.
@@ -484,14 +412,8 @@ impl Store {
         kind: SourceKind,
         at: CaptureTime,
     ) -> Result<SourceId, StoreError> {
-        let (source, epoch) = {
-            let catalog = self.catalog();
-            let next = catalog.sources.keys().next_back().map_or(1, |s| s.0 + 1);
-            (
-                SourceId(next),
-                catalog.sources.values().filter(|s| s.kind == SourceKind::Live).count() as u64 + 1,
-            )
-        };
+        let given = self.catalog().given;
+        let (source, epoch) = (SourceId(given.source.0 + 1), given.run + 1);
         self.append(&JournalRecord::SourceOpened { source, kind, recorder: self.0.id.0, epoch, at })?;
         Ok(source)
     }
@@ -520,14 +442,16 @@ impl Store {
         if let Some(known) = known {
             return Ok(known);
         }
-        let id = TapId(self.catalog().taps.keys().next_back().map_or(1, |t| t.0 + 1));
+        let id = TapId(self.catalog().given.tap.0 + 1);
         self.append(&JournalRecord::TapOpened { tap: id, source, name: name.clone(), link, snaplen })?;
         Ok(TapInfo { id, source, name, link, snaplen, provenance })
     }
 
     /// Appends to the journal and takes the record in.
     pub fn append(&self, record: &JournalRecord) -> Result<(), StoreError> {
-        guard(&self.0.journal).append(record)?;
+        // Held until the record is taken in: the journal may be compacted by another thread.
+        let mut journal = guard(&self.0.journal);
+        journal.append(record)?;
         self.catalog_mut().apply(record);
         Ok(())
     }
@@ -598,11 +522,11 @@ impl Store {
         self.0.waiters.fetch_sub(1, Ordering::AcqRel);
     }
 
-    fn catalog(&self) -> std::sync::RwLockReadGuard<'_, Catalog> {
+    pub(crate) fn catalog(&self) -> std::sync::RwLockReadGuard<'_, Catalog> {
         self.0.catalog.read().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn catalog_mut(&self) -> std::sync::RwLockWriteGuard<'_, Catalog> {
+    pub(crate) fn catalog_mut(&self) -> std::sync::RwLockWriteGuard<'_, Catalog> {
         self.0.catalog.write().unwrap_or_else(PoisonError::into_inner)
     }
 }

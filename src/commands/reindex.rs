@@ -7,7 +7,6 @@ use crate::failure::Outcome;
 use crate::size::{count, several};
 use crate::writing::WrittenStore;
 use clap::Args;
-use reconstruct::index::Index;
 use reconstruct::indexer;
 use std::time::Instant;
 
@@ -35,9 +34,9 @@ impl Reindex {
             bar.set_length(total);
             bar.set_position(done);
         };
-        let stats = indexer::reindex(&written.store, &written.lock, &mut progress)?;
+        let (index, stats) = indexer::reindex(&written.store, &written.lock, &mut progress)?;
         bar.finish_and_clear();
-        let streams = Index::open(&written.store.index_dir())?.streams()?.len();
+        let streams = index.streams()?.len();
         console.say(format!(
             "{}, {} of them media, {} in {:.1} s",
             several(stats.packets, "packet"),

@@ -160,6 +160,23 @@ impl Shard {
         Ok(Some(Chunk { base: from, bytes: self.bytes(from, len as usize).map_err(|_| self.torn(from))? }))
     }
 
+    /// The records from `from` (a record boundary) on as they stand in the file of a sealed shard, up to the next place where one is
+    /// known to begin: a whole MiB or so, of which nothing is looked at, so that many can be taken apart side by side. Damage
+    /// shows when [`Chunk::records`] ends before the chunk does. `None` where [`chunk`](Self::chunk) has to find the way.
+    pub fn unread_chunk(&self, from: u64) -> Option<Chunk> {
+        if !matches!(self.live, Live::No) {
+            return None;
+        }
+        let from = from.max(FILE_HEADER_LEN);
+        let anchors = &self.info.anchors;
+        let next = anchors.partition_point(|a| *a <= from);
+        // The last part has no end but the shard's.
+        let to = anchors.get(next).copied().filter(|_| next > 0).or((next > 0).then_some(self.info.bytes))?;
+        let to = to.min(self.info.bytes).min(self.map.len() as u64);
+        (to > from && to - from <= 2 * SLOT_LEN)
+            .then(|| Chunk { base: from, bytes: self.mapped(from as usize..to as usize) })
+    }
+
     /// Tells the system that these bytes will be read soon.
     pub fn prefetch(&self, offset: u64, len: u64) {
         let end = (offset + len).min(self.map.len() as u64);
@@ -322,6 +339,13 @@ pub struct Records<'a> {
     offset: u64,
 }
 
+impl Records<'_> {
+    /// Offset in the shard of the next record; after the last one, of the chunk's end or of the damage that ended it.
+    pub fn offset(&self) -> u64 {
+        self.offset
+    }
+}
+
 impl<'a> Iterator for Records<'a> {
     type Item = RecordView<'a>;
 
@@ -335,10 +359,34 @@ impl<'a> Iterator for Records<'a> {
             original_len: header.original_len,
             data: &record[RECORD_HEADER_LEN as usize..],
         };
+        look_ahead(rest, record.len());
         self.bytes = rest;
         self.offset += header.record_len();
         Some(view)
     }
+}
+
+/// Starts to fetch the headers of a record some records on. Where a record begins is known only once the one before it was read, and each
+/// is a miss of the cache and of the TLB: without this a walk over a shard is 700 ns a packet of waiting. Packets of video are
+/// mostly of one length, so the guess is mostly right; where it is wrong a fetch was in vain.
+#[inline(always)]
+fn look_ahead(rest: &[u8], record_len: usize) {
+    /// Records: 100 ns of work each, against some 700 ns of waiting.
+    const AHEAD: usize = 8;
+    #[cfg(target_arch = "x86_64")]
+    {
+        use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
+        // Headers up to the RTP payload's first bytes stand in two lines.
+        for line in [0, 64] {
+            let at = record_len.saturating_mul(AHEAD - 1) + line;
+            if let Some(byte) = rest.get(at) {
+                // SAFETY: a prefetch touches nothing; the address is inside the slice anyway.
+                unsafe { _mm_prefetch::<_MM_HINT_T0>(std::ptr::from_ref(byte).cast()) };
+            }
+        }
+    }
+    #[cfg(not(target_arch = "x86_64"))]
+    let _ = (rest, record_len, AHEAD);
 }
 
 /// A packet in a chunk.

@@ -56,13 +56,15 @@ fn sweep(store: &Store) -> Result<(), StoreError> {
         let Some(id) = number.map(ShardId) else { continue };
         let known = store.shard_info(id);
         let stale = match path.extension().and_then(|e| e.to_str()) {
-            Some("mark") => known.is_none_or(|s| s.sealed),
-            Some("pcap") => known.is_none() && trusted,
+            Some("mark") => known.as_ref().is_none_or(|s| s.sealed),
+            Some("pcap" | "state" | "rest") => known.is_none() && trusted,
+            // What goes with a shard is written under this name first.
+            Some("part") => true,
             _ => false,
         };
         if stale {
             let _ = std::fs::remove_file(&path);
-        } else if store.shard_info(id).is_none() {
+        } else if known.is_none() && path.extension().is_some_and(|e| e == "pcap") {
             tracing::warn!("{} is not in the journal, which was damaged; it is left alone", path.display());
         }
         store.avoid_shard_id(id);

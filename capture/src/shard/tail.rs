@@ -53,7 +53,8 @@ impl TapTail {
         self.live.as_ref().is_none_or(|live| live.finished.load(Ordering::Acquire))
     }
 
-    /// The next records, `None` when there are none at the moment. Shards that retention has deleted are passed over.
+    /// The next records, `None` when there are none at the moment. Shards that retention has deleted are passed over. A chunk of a sealed
+    /// shard is not looked at yet: see [`Shard::unread_chunk`].
     #[allow(clippy::should_implement_trait, reason = "`None` is not the end")]
     pub fn next(&mut self) -> Result<Option<(Arc<Shard>, Chunk)>, ReadError> {
         // Asked before the packets: those that are published in between may be earlier than a watermark set after them.
@@ -76,7 +77,8 @@ impl TapTail {
             let Some(shard) = self.current.clone() else { return Ok(None) };
             // Asked before the chunk: what was published until then is in it.
             let sealed = shard.sealed();
-            if let Some(chunk) = shard.chunk(self.position.1)? {
+            let unread = shard.unread_chunk(self.position.1);
+            if let Some(chunk) = unread.map_or_else(|| shard.chunk(self.position.1), |c| Ok(Some(c)))? {
                 self.position = (shard.id(), chunk.end());
                 return Ok(Some((shard, chunk)));
             }

@@ -59,6 +59,8 @@ fn options() -> (Options, Vec<ColumnFamilyDescriptor>) {
     db.create_missing_column_families(true);
     db.set_db_write_buffer_size(WRITE_BUFFERS_BYTES);
     db.set_max_open_files(OPEN_FILES_MAX);
+    // Sixteen threads are started otherwise, for each family, to open a handful of files.
+    db.set_max_file_opening_threads(1);
     db.set_max_background_jobs(2);
     db.set_max_total_wal_size(WAL_BYTES_MAX);
     db.set_bytes_per_sync(1 << 20);
@@ -207,6 +209,16 @@ impl Index {
             return Ok(());
         }
         self.db().flush_wal(true).map_err(|source| IndexError::Database { doing: "sync its log", source })
+    }
+
+    /// Makes everything that was committed durable, and brings it into tables: who opens the index next has no log to replay.
+    pub fn settle(&self) -> Result<(), IndexError> {
+        self.sync()?;
+        let families = Family::ALL.map(|f| self.family(f));
+        let families: Vec<_> = families.iter().collect();
+        self.db()
+            .flush_cfs_opt(&families, &rocksdb::FlushOptions::default())
+            .map_err(|source| IndexError::Database { doing: "write its tables", source })
     }
 
     /// Retention deleted a shard: its blocks, parts, gaps, reports, exchanges and times go, and the flows, segments and

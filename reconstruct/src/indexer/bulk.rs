@@ -29,19 +29,20 @@ pub fn bulk_index(
         driver.end_source()?;
     }
     progress(total, total);
-    index.sync()?;
+    driver.finish()?;
     Ok(driver.stats())
 }
 
-/// Makes the index anew from shards and journal. Nobody may have it open.
+/// Makes the index anew from shards and journal, and gives it. Nobody may have it open.
 pub fn reindex(
     store: &Store,
     lock: &WriterLock,
     progress: &mut dyn FnMut(u64, u64),
-) -> Result<FoldStats, IndexerError> {
+) -> Result<(Index, FoldStats), IndexerError> {
     Index::destroy(&store.index_dir())?;
     let index = Index::open(&store.index_dir())?;
-    bulk_index(store, lock, &index, progress)
+    let stats = bulk_index(store, lock, &index, progress)?;
+    Ok((index, stats))
 }
 
 /// Folds a source while its file is copied into the store. `taps` brings the source's taps as they open and is closed when the
@@ -100,7 +101,7 @@ pub fn index_beside(
     if begun {
         driver.end_source()?;
     }
-    index.sync()?;
+    driver.finish()?;
     Ok(driver.stats())
 }
 

@@ -8,7 +8,7 @@ use super::order::{Head, Next, next};
 use super::saved::Saved;
 use crate::fold::{FlowHasher, Fold, FoldEvent, FoldStats, Limits, Observation, Place};
 use crate::footage::{Footage, LiveHub};
-use crate::index::Index;
+use crate::index::{Index, IndexBatch, IndexError};
 use capture::{CaptureTime, ShardId, SourceId, Store, TapId};
 use rayon::prelude::*;
 use std::collections::BTreeMap;
@@ -61,6 +61,8 @@ pub struct Driver {
     latest: CaptureTime,
     waiting_since: Option<Instant>,
     committed: Instant,
+    /// Committed in bulk, in order, and not handed to the database yet: that happens beside the folding of what follows.
+    unwritten: Vec<IndexBatch>,
     dirty: bool,
     drops_read: usize,
     /// Packets that were folded without waiting longer for a quiet tap.
@@ -94,6 +96,7 @@ impl Driver {
             latest: CaptureTime::MIN,
             waiting_since: None,
             committed: Instant::now(),
+            unwritten: Vec::new(),
             dirty: false,
             drops_read: 0,
             skew_exceeded: 0,
@@ -170,13 +173,20 @@ impl Driver {
         }
     }
 
-    /// Folds what is ready while the other cores take the next chunks apart.
+    /// Folds what is ready while the other cores write what was folded before, and take the next chunks apart.
     fn fold_beside(&mut self, mut fresh: Vec<(usize, Batch)>) -> Result<bool, IndexerError> {
-        let hasher = self.hasher.clone();
-        let (folded, ()) = rayon::join(
+        let (hasher, index) = (self.hasher.clone(), self.index.clone());
+        let unwritten = std::mem::take(&mut self.unwritten);
+        let (folded, (written, ())) = rayon::join(
             || self.fold_ready(),
-            || fresh.par_iter_mut().for_each(|(_, batch)| batch.dissect(&hasher)),
+            || {
+                rayon::join(
+                    || write_all(&index, unwritten),
+                    || fresh.par_iter_mut().for_each(|(_, batch)| batch.dissect(&hasher)),
+                )
+            },
         );
+        written?;
         let more = !fresh.is_empty();
         for (n, batch) in fresh {
             self.feeds[n].ready.push_back(batch);
@@ -251,8 +261,7 @@ impl Driver {
         self.fold.begin_shard(place.tap, place.shard, from);
         self.positions.insert(place.tap, (place.shard, from));
         self.dirty = true;
-        self.commit()?;
-        let saved = self.saved();
+        let saved = self.commit_state()?;
         let out = self.fold.output();
         out.batch.put_checkpoint(place.shard, saved);
         self.checkpoints.push(place.shard);
@@ -309,20 +318,41 @@ impl Driver {
     /// Writes rows, state and positions in one piece.
     pub fn commit(&mut self) -> Result<(), IndexerError> {
         self.committed = Instant::now();
-        if !self.dirty && self.fold.output().batch.is_empty() {
-            return Ok(());
+        if self.dirty || !self.fold.output().batch.is_empty() {
+            self.commit_state()?;
         }
+        Ok(())
+    }
+
+    /// The same, and gives the state that was written.
+    fn commit_state(&mut self) -> Result<Vec<u8>, IndexerError> {
+        self.committed = Instant::now();
         self.note_drops()?;
         self.fold.put_open();
         let saved = self.saved();
         let mut batch = std::mem::take(&mut self.fold.output().batch);
-        batch.put_state(saved);
+        batch.put_state(saved.clone());
         for (tap, (shard, offset)) in &self.positions {
             batch.put_position(*tap, *shard, *offset);
         }
-        self.index.commit(batch)?;
+        match self.mode {
+            Mode::Live => self.index.commit(batch)?,
+            Mode::Bulk => self.unwritten.push(batch),
+        }
         self.dirty = false;
-        Ok(())
+        Ok(saved)
+    }
+
+    /// Hands to the database what is committed.
+    fn write(&mut self) -> Result<(), IndexerError> {
+        Ok(write_all(&self.index, std::mem::take(&mut self.unwritten))?)
+    }
+
+    /// The end of bulk indexing: everything is in tables, so that whoever opens the index next has no log to replay.
+    pub fn finish(&mut self) -> Result<(), IndexerError> {
+        self.commit()?;
+        self.write()?;
+        Ok(self.index.settle()?)
     }
 
     /// All packets of the source are folded: what waits for more is written.
@@ -332,7 +362,8 @@ impl Driver {
         self.in_shard.clear();
         self.dirty = true;
         self.publish()?;
-        self.commit()
+        self.commit()?;
+        self.write()
     }
 
     /// Tells the fold of losses that the journal has: they explain gaps.
@@ -368,6 +399,10 @@ impl Driver {
         let mine = |s: &&capture::ShardInfo| self.feeds.iter().any(|f| f.tap() == s.tap);
         self.store.shards().iter().filter(mine).map(behind).sum()
     }
+}
+
+fn write_all(index: &Index, batches: Vec<IndexBatch>) -> Result<(), IndexError> {
+    batches.into_iter().try_for_each(|batch| index.commit(batch))
 }
 
 fn head(feed: &Feed) -> Head {

@@ -14,13 +14,22 @@ pub struct Batch {
     pub chunk: Chunk,
     /// One for each record, in order.
     pub descriptors: Vec<Descriptor>,
+    /// Bytes at its end in which no record could be read.
+    pub unreadable: u64,
 }
 
 impl Batch {
     /// Takes the records apart. No state: batches may be filled in parallel.
     pub fn dissect(&mut self, hasher: &FlowHasher) {
         let link = self.shard.link();
-        self.descriptors.extend(self.chunk.records().map(|record| Descriptor::new(link, &record, hasher)));
+        let mut records = self.chunk.records();
+        for record in &mut records {
+            self.descriptors.push(Descriptor::new(link, &record, hasher));
+        }
+        self.unreadable = self.chunk.end() - records.offset();
+        if self.unreadable > 0 {
+            damaged(self.shard.id(), records.offset());
+        }
     }
 
     /// The bytes of a descriptor's record.
@@ -29,6 +38,10 @@ impl Batch {
         let from = (d.record - self.chunk.base + capture::RECORD_HEADER_LEN) as usize;
         &self.chunk.bytes[from..from + d.captured_len as usize]
     }
+}
+
+fn damaged(shard: ShardId, offset: u64) {
+    tracing::warn!(%shard, offset, "no record can be read here; `tapdeck verify` shows how much is damaged");
 }
 
 /// A tap's packets, in order.
@@ -94,7 +107,7 @@ impl Feed {
                 Ok(Some((shard, chunk))) => {
                     let mut descriptors = self.spare.pop().unwrap_or_default();
                     descriptors.clear();
-                    into.push(Batch { shard, chunk, descriptors });
+                    into.push(Batch { shard, chunk, descriptors, unreadable: 0 });
                     self.watermark = None;
                     found = Refill::Some;
                 }
@@ -120,7 +133,7 @@ impl Feed {
         let anchor = info.as_ref().and_then(|i| i.anchors.iter().copied().find(|a| *a > offset));
         let end = info.map_or(offset, |i| i.bytes);
         self.unreadable_bytes += anchor.unwrap_or(end).saturating_sub(offset);
-        tracing::warn!(%shard, offset, "no record can be read here; `tapdeck verify` shows how much is damaged");
+        damaged(shard, offset);
         self.tail.skip_to(anchor);
     }
 
@@ -134,6 +147,7 @@ impl Feed {
     /// The first batch is folded to its end.
     pub fn retire(&mut self) {
         if let Some(batch) = self.ready.pop_front() {
+            self.unreadable_bytes += batch.unreadable;
             self.spare.push(batch.descriptors);
         }
         self.at = 0;
