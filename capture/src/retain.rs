@@ -4,6 +4,7 @@ use crate::journal::Provenance;
 use crate::shard::shard_path;
 use crate::store::{ShardInfo, Store, WriterLock};
 use crate::{CaptureTime, ShardId, StoreError};
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -21,13 +22,14 @@ pub struct Retention {
 }
 
 impl Retention {
-    /// The shards that have to go, oldest first. `reserved`: bytes of shards that are being written, which count but stay.
+    /// The shards that have to go, oldest first: source by source, in the order in which their last packets were captured. A
+    /// quiet tap's shard, which began long ago, so stays as long as what its packets belong to. `reserved`: bytes of shards that are being written, which count but stay.
     pub fn plan(&self, shards: &[ShardInfo], reserved: u64, free: u64, now: CaptureTime) -> Vec<ShardId> {
-        let sealed = || shards.iter().filter(|s| s.sealed);
-        let mut held = reserved + sealed().map(|s| s.bytes).sum::<u64>();
+        let sealed = in_order(shards);
+        let mut held = reserved + sealed.iter().map(|s| s.bytes).sum::<u64>();
         let mut free = free;
         let mut going = Vec::new();
-        for shard in sealed() {
+        for shard in sealed {
             let too_much =
                 self.max_bytes.is_some_and(|max| held > max) || self.min_free.is_some_and(|min| free < min);
             let by_age = self.imported || shard.provenance != Provenance::Imported;
@@ -44,6 +46,22 @@ impl Retention {
         }
         going
     }
+}
+
+/// Sealed shards, the oldest first. A tap's own shards stay in order when its clock is set back.
+fn in_order(shards: &[ShardInfo]) -> Vec<&ShardInfo> {
+    let mut latest = BTreeMap::new();
+    let mut order: Vec<_> = shards
+        .iter()
+        .filter(|s| s.sealed)
+        .map(|s| {
+            let last: &mut CaptureTime = latest.entry(s.tap).or_insert(CaptureTime::MIN);
+            *last = s.times.map_or(*last, |(_, end)| end.max(*last));
+            ((s.source, *last, s.id), s)
+        })
+        .collect();
+    order.sort_unstable_by_key(|(key, _)| *key);
+    order.into_iter().map(|(_, s)| s).collect()
 }
 
 impl Store {
@@ -138,5 +156,24 @@ mod tests {
         let now = CaptureTime::from_nanos(i64::MAX);
         assert!(old.plan(&shards, 0, 0, now).is_empty());
         assert_eq!(Retention { imported: true, ..old }.plan(&shards, 0, 0, now), [ShardId(1)]);
+    }
+
+    #[test]
+    fn a_quiet_taps_shard_stays_as_long_as_what_was_captured_with_its_end() {
+        let of = |id, tap, last| {
+            let mut s = shard(id, true, Provenance::Captured);
+            s.tap = TapId(tap);
+            s.times = Some((s.times.unwrap().0, CaptureTime::from_nanos(last)));
+            s
+        };
+        // The second tap's only shard was open all the time; the first tap's clock was set back in its third.
+        let shards = [of(1, 1, 10), of(2, 2, 25), of(3, 1, 20), of(4, 1, 5), of(5, 1, 30)];
+        let going = Retention { max_bytes: Some(0), ..Default::default() }.plan(
+            &shards,
+            0,
+            0,
+            CaptureTime::from_nanos(0),
+        );
+        assert_eq!(going.iter().map(|s| s.0).collect::<Vec<_>>(), [1, 3, 4, 2, 5]);
     }
 }
