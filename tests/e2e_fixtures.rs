@@ -4,9 +4,10 @@
 mod lab;
 
 use lab::fixture;
-use lab::nal::{Codec, assert_rest_of_video, assert_same_video, position};
+use lab::nal::{Codec, assert_rest_of_video, assert_same_video};
 use lab::players::{frames, recorded_frames};
 use lab::program::{Store, word};
+use lab::timing::{assert_same_frames, sent};
 
 fn codec_of(name: &str) -> (Codec, &'static str) {
     if name.contains("h265") { (Codec::H265, "h265") } else { (Codec::H264, "h264") }
@@ -22,26 +23,17 @@ fn exports_and_plays(name: &str) {
     let export = store.export(&word(&video["id"]));
     assert_same_video(&export, &truth, codec);
 
-    need!(&format!("playing {name}"), "ffmpeg");
-    let mut theirs = recorded_frames(&truth, codec, store.dir.path());
-    if name == "bframes" {
-        // The VMS stopped between a picture and the B-frames that are shown before it and sent after it.
-        theirs.truncate(theirs.len() - 3);
-    }
+    need!(&format!("playing {name}"), "ffmpeg", "tshark");
+    let theirs = recorded_frames(&truth, codec, store.dir.path());
+    let sent: Vec<i64> = sent(&fixture(&format!("{name}.pcap"))).iter().map(|s| s.time).collect();
     let server = store.serve();
     let url = server.url(&video);
     std::thread::scope(|scope| {
         for transport in ["tcp", "udp"] {
-            let (url, theirs) = (&url, &theirs);
+            let (url, theirs, sent) = (&url, &theirs, &sent);
             scope.spawn(move || {
                 let seen = frames(&["-rtsp_transport", transport, "-i", url]);
-                let whole = position(&seen, theirs).is_some();
-                assert!(
-                    whole,
-                    "over {transport} ffmpeg saw {} frames, and the VMS's {} are not among them in order",
-                    seen.len(),
-                    theirs.len()
-                );
+                assert_same_frames(&format!("{name} over {transport}"), &seen, theirs, sent);
             });
         }
     });

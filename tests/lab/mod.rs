@@ -5,6 +5,7 @@ pub mod nal;
 pub mod players;
 pub mod program;
 pub mod rtsp;
+pub mod timing;
 pub mod topology;
 
 use std::fs::OpenOptions;
