@@ -6,6 +6,11 @@ use std::time::{Duration, Instant};
 
 use crate::stamp;
 
+/// A socket is asked at least this often whether it is still worth waiting.
+const TICK: Duration = Duration::from_millis(100);
+/// An answer to a request takes no longer.
+const PATIENCE: Duration = Duration::from_secs(10);
+
 /// A result with any error.
 pub type Result<T> = std::result::Result<T, Box<dyn std::error::Error>>;
 
@@ -70,7 +75,7 @@ impl View {
     pub fn open_over(address: SocketAddr, path: &str, udp: bool) -> Result<Self> {
         let socket = TcpStream::connect(address)?;
         socket.set_nodelay(true)?;
-        socket.set_read_timeout(Some(Duration::from_secs(10)))?;
+        socket.set_read_timeout(Some(TICK))?;
         let url = format!("rtsp://{address}/{path}");
         let (session, buffer, seen) = (String::new(), Vec::new(), Seen::default());
         let mut view = View { socket, udp: None, url, session, buffer, seen };
@@ -107,6 +112,7 @@ impl View {
 
     fn ask(&mut self, method: &str, url: &str, headers: &str) -> Result<String> {
         write!(self.socket, "{method} {url} RTSP/1.0\r\nCSeq: 1\r\n{headers}\r\n")?;
+        let asked = Instant::now();
         loop {
             if let Some(end) = self.buffer.windows(4).position(|w| w == b"\r\n\r\n") {
                 let head = String::from_utf8_lossy(&self.buffer[..end + 4]).into_owned();
@@ -121,13 +127,11 @@ impl View {
                     return Ok(whole);
                 }
             }
-            self.wait()?;
+            self.read()?;
+            if asked.elapsed() > PATIENCE {
+                return Err(format!("{method} {url}: no answer").into());
+            }
         }
-    }
-
-    /// Reads, and finds it an error that for ten seconds nothing came.
-    fn wait(&mut self) -> Result<()> {
-        if self.read()? == 0 { Err("nothing came for 10 seconds".into()) } else { Ok(()) }
     }
 
     /// Reads what the RTSP connection has; 0 when that is nothing.
@@ -162,21 +166,30 @@ impl View {
         rtp
     }
 
-    /// Waits for the next RTP packet.
-    pub fn until_rtp(&mut self) -> Result<()> {
-        if let Some(udp) = &self.udp {
-            let mut packet = [0; 65536];
-            let n = udp.recv(&mut packet)?;
-            self.seen.bytes += n as u64;
-            if n >= 12 {
-                self.seen.packet(&packet[..n]);
+    /// Waits for the next RTP packet; false when none came in time. RTCP of a stream that has ended does not prolong it.
+    pub fn until_rtp(&mut self, patience: Duration) -> Result<bool> {
+        let asked = Instant::now();
+        let mut packet = [0; 65536];
+        while asked.elapsed() < patience {
+            let Some(udp) = &self.udp else {
+                if self.frames() {
+                    return Ok(true);
+                }
+                self.read()?;
+                continue;
+            };
+            match udp.recv(&mut packet) {
+                Ok(n) if n >= 12 => {
+                    self.seen.bytes += n as u64;
+                    self.seen.packet(&packet[..n]);
+                    return Ok(true);
+                }
+                Ok(_) => {}
+                Err(e) if e.kind() == ErrorKind::WouldBlock => {}
+                Err(e) => return Err(e.into()),
             }
-            return Ok(());
         }
-        while !self.frames() {
-            self.wait()?;
-        }
-        Ok(())
+        Ok(false)
     }
 }
 
@@ -186,7 +199,7 @@ fn even_port(near: SocketAddr) -> Result<(UdpSocket, u16)> {
         let socket = UdpSocket::bind((near.ip(), 0))?;
         let port = socket.local_addr()?.port();
         if port % 2 == 0 {
-            socket.set_read_timeout(Some(Duration::from_secs(10)))?;
+            socket.set_read_timeout(Some(TICK))?;
             return Ok((socket, port));
         }
     }

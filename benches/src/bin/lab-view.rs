@@ -31,7 +31,7 @@ fn main() -> Result<()> {
     let started = Instant::now();
     let mut ended = String::new();
     while started.elapsed() < seconds {
-        if let Err(why) = view.until_rtp() {
+        if let Err(why) = view.until_rtp(seconds.saturating_sub(started.elapsed())) {
             ended = why.to_string();
             break;
         }

@@ -65,6 +65,11 @@ fn turn(wire: &Wire, who: &Contender, rate: u64, seconds: u64, dir: &Path) -> Re
     let sent = (blast + camera.sent()?) as f64;
     std::thread::sleep(Duration::from_secs(1));
     let kept = recorder.stop()?;
+    if kept.packets as f64 > sent {
+        return Err(
+            format!("{} packets on disk, {sent} sent: something else is on the wire", kept.packets).into()
+        );
+    }
     Ok(Turn {
         lost_percent: (100.0 * (sent - kept.packets as f64) / sent).max(0.0),
         cpu_us: kept.cpu * 1e6 / kept.packets.max(1) as f64,

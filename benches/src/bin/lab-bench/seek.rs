@@ -4,7 +4,7 @@
 
 use std::path::Path;
 use std::process::Command;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use tapdeck_benches::client::View;
 use tapdeck_benches::random::Random;
@@ -49,7 +49,9 @@ fn seek(served: &Served, random: &mut Random) -> Result<f64> {
     let mut view = View::open(served.address, &format!("{}?from={moment}", stream.name))?;
     let asked = Instant::now();
     view.play()?;
-    view.until_rtp()?;
+    if !view.until_rtp(Duration::from_secs(10))? {
+        return Err(format!("nothing came from {moment} on").into());
+    }
     let took = asked.elapsed().as_secs_f64() * 1e3;
     // lab-footage's clean points begin with their parameter sets.
     if view.seen.first_nal.map(|n| n & 31) != Some(7) {
@@ -95,13 +97,13 @@ pub fn run(plan: &Plan, verdicts: &mut Verdicts) -> Result<()> {
     );
     println!("| store | cache | seeks | p50 | p99 | max | filled in s |\n|---|---|---|---|---|---|---|");
     let mut filling = Filling { gigabytes: 0, next_start: 1_767_225_600, imports_mib: Vec::new() };
-    let mut at_p50 = Vec::new();
-    let began = Instant::now();
+    let (mut at_p50, mut filled) = (Vec::new(), 0);
     let mut sizes = vec![2.min(plan.big), plan.big];
     sizes.dedup();
     for gigabytes in sizes {
+        let began = Instant::now();
         filling.up_to(gigabytes, &scratch, &store)?;
-        let filled = began.elapsed().as_secs();
+        filled += began.elapsed().as_secs();
         for (cache, count) in [("cold", plan.seeks / 2), ("warm", plan.seeks)] {
             let took = seeks(&store, count.max(1), cache == "cold")?;
             let (p50, p99) = (quantile(&took, 0.5), quantile(&took, 0.99));
