@@ -121,13 +121,14 @@ pub fn index_beside(
     source_taps: &Receiver<(SourceId, TapId)>,
 ) -> Result<FoldStats, IndexerError> {
     let mut driver = Driver::new(store, index, None, Mode::Bulk)?;
-    let (sources, first) = (store.sources(), driver.source());
+    let (sources, first, mut unfinished) = (store.sources(), driver.source(), false);
     for source in sources.iter().filter(|s| s.id >= first) {
         driver.begin_source(source.id, &taps_of(store, source.id));
         while driver.step()? != Step::End {
             driver.commit_if_due()?;
         }
-        if !may_go_on(source) || sources.last().is_some_and(|last| last.id != source.id) {
+        unfinished = may_go_on(source) && sources.last().is_some_and(|last| last.id == source.id);
+        if !unfinished {
             driver.end_source()?;
         }
     }
@@ -141,7 +142,7 @@ pub fn index_beside(
                 continue;
             }
             Ok((source, tap)) => {
-                if begun {
+                if begun || unfinished {
                     while driver.step()? != Step::End {}
                     driver.end_source()?;
                 }

@@ -141,9 +141,8 @@ impl Driver {
 
     /// One more tap of the source.
     pub fn add_tap(&mut self, tap: TapId) {
-        if self.feeds.iter().any(|f| f.tap() == tap) {
-            return;
-        }
+        // One that was read to its end is written on when an interrupted import goes on; nothing of it is in the feed then.
+        self.feeds.retain(|f| f.tap() != tap);
         let latest = self.fold.positions().find(|p| p.0 == tap).map(|p| p.3);
         self.feeds.push(Feed::new(&self.store, tap, self.positions.get(&tap).copied(), latest));
         self.feeds.sort_by_key(Feed::tap);
