@@ -35,4 +35,4 @@ pub use shard::{
 };
 pub use store::{FORMAT, NewTap, ShardInfo, SourceInfo, Store, StoreUuid, TapInfo, WriterLock};
 pub use time::CaptureTime;
-pub use verify::{ByteRange, ShardReport, verify_shard};
+pub use verify::{ByteRange, RecordAt, ShardReport, verify_shard};

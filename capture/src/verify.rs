@@ -4,7 +4,7 @@ use crate::hash::{BLOCK_LEN, ShardHasher, ShardHashes};
 use crate::journal::JournalRecord;
 use crate::shard::{FILE_HEADER_LEN, RECORD_HEADER_LEN, RecordHeader, shard_path};
 use crate::store::{ShardInfo, Store};
-use crate::{ShardId, StoreError};
+use crate::{CaptureTime, ShardId, StoreError};
 use serde::Serialize;
 use std::fs::File;
 use std::io::Read;
@@ -18,6 +18,19 @@ pub struct ByteRange {
     pub from: u64,
     /// Behind the last byte.
     pub to: u64,
+}
+
+/// A record of a shard, without its bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RecordAt {
+    /// Where its header begins.
+    pub offset: u64,
+    /// When it was captured.
+    pub time: CaptureTime,
+    /// Bytes of it that are there.
+    pub captured_len: u32,
+    /// Its length on the wire.
+    pub original_len: u32,
 }
 
 /// What `verify` found of one shard.
@@ -53,8 +66,12 @@ impl ShardReport {
     }
 }
 
-/// Reads a sealed shard from end to end and compares it with the journal.
-pub fn verify_shard(store: &Store, info: &ShardInfo) -> Result<ShardReport, StoreError> {
+/// Reads a sealed shard from end to end and compares it with the journal. `seen` is given each record that can be read.
+pub fn verify_shard(
+    store: &Store,
+    info: &ShardInfo,
+    seen: &mut dyn FnMut(&RecordAt),
+) -> Result<ShardReport, StoreError> {
     let path = shard_path(&store.shards_dir(), info.id);
     let mut report = ShardReport {
         shard: info.id,
@@ -86,12 +103,12 @@ pub fn verify_shard(store: &Store, info: &ShardInfo) -> Result<ShardReport, Stor
             report.changed.push(ByteRange { from, to: (from + BLOCK_LEN as u64).min(info.bytes) });
         }
     }
-    walk(&file, info, &mut report);
+    walk(&file, info, &mut report, seen);
     Ok(report)
 }
 
 /// Follows the record headers; after damage goes on at the next anchor.
-fn walk(file: &File, info: &ShardInfo, report: &mut ShardReport) {
+fn walk(file: &File, info: &ShardInfo, report: &mut ShardReport, seen: &mut dyn FnMut(&RecordAt)) {
     let end = info.bytes.min(report.found_bytes);
     let mut window = Window { file, base: 0, bytes: Vec::new(), end };
     let mut at = FILE_HEADER_LEN;
@@ -99,6 +116,8 @@ fn walk(file: &File, info: &ShardInfo, report: &mut ShardReport) {
         let header = window.at(at).and_then(RecordHeader::decode).filter(|h| at + h.record_len() <= end);
         if let Some(header) = header {
             report.packets += 1;
+            let RecordHeader { time, captured_len, original_len } = header;
+            seen(&RecordAt { offset: at, time, captured_len, original_len });
             at += header.record_len();
             continue;
         }
@@ -213,12 +232,12 @@ mod tests {
         import_file(&store, &lock, &path, Default::default(), &mut |_, _| {}, &mut |_, _| {}).unwrap();
         while store.hash_next_shard(Duration::ZERO).unwrap() {}
         let info = store.shards()[0].clone();
-        let report = verify_shard(&store, &info).unwrap();
+        let report = verify_shard(&store, &info, &mut |_| {}).unwrap();
         assert!(report.sound() && report.unchanged == Some(true), "{report:?}");
 
         let shard = File::options().write(true).open(shard_path(&store.shards_dir(), info.id)).unwrap();
         shard.write_all_at(&[0; 8_192], 2_500_000).unwrap();
-        let report = verify_shard(&store, &info).unwrap();
+        let report = verify_shard(&store, &info, &mut |_| {}).unwrap();
         assert!(!report.sound() && report.unchanged == Some(false));
         assert_eq!(report.changed, [ByteRange { from: 2 << 20, to: 3 << 20 }]);
         assert_eq!(report.unreadable.len(), 1);
@@ -233,7 +252,7 @@ mod tests {
         assert_eq!(report.packets, 5_999 - (hole.to - hole.from).div_ceil(1_016));
 
         shard.set_len(info.bytes - 10).unwrap();
-        let report = verify_shard(&store, &info).unwrap();
+        let report = verify_shard(&store, &info, &mut |_| {}).unwrap();
         assert_eq!(report.unreadable.last().unwrap().to, info.bytes);
     }
 }

@@ -6,22 +6,23 @@ use crate::console::Console;
 use crate::failure::{Failure, Outcome};
 use crate::listing;
 use crate::size::{ByteSize, count};
-use capture::{ByteRange, ShardInfo, ShardReport, Store, StoreError, verify_shard};
+use capture::{ByteRange, ShardInfo, ShardReport, Store, verify_shard};
 use clap::Args;
+use reconstruct::index::{Index, IndexError, IndexReport, Sums};
 use serde_json::json;
 use std::num::NonZero;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-/// Check that the shards are what they were when they were written
+/// Check that the shards are what they were when they were written, and that the index says what is in them
 #[derive(Args, Debug)]
 #[command(after_help = "\
 Examples:
   tapdeck verify --store DIR
   tapdeck verify --store DIR --json | jq '.shards[] | select(.sound | not)'
 
-Every sealed shard is read from end to end: its hash against the journal's, its records one after the other. The shards that a
-recorder is writing at the moment are left out. What is damaged is named by file and bytes; everything else stays playable.
+Every sealed shard is read from end to end: its hash against the journal's, its records one after the other, each against what
+the index says of it. The shards that a recorder is writing at the moment are left out. What is damaged is named by file and bytes; everything else stays playable.
 Exit status: 0 when all is sound, 1 when something is damaged.")]
 pub struct Verify {
     /// Where.
@@ -37,10 +38,11 @@ impl Verify {
     pub fn run(self, config: &Config, console: &Console) -> Outcome {
         let store = self.store.open(config)?;
         let (sealed, open): (Vec<_>, Vec<_>) = store.shards().into_iter().partition(|shard| shard.sealed);
-        let mut reports = check(&store, &sealed, console)?;
+        let index = open_index(&store, console)?;
+        let mut reports = check(&store, index.as_ref(), &sealed, console)?;
         // What retention deleted meanwhile is not damaged.
         store.refresh()?;
-        reports.retain(|report| store.shard_info(report.shard).is_some());
+        reports.retain(|report| store.shard_info(report.shard.shard).is_some());
         let damaged = reports.iter().filter(|report| !report.sound()).count();
         let journal_damage = store.journal_damage();
         if self.json.json {
@@ -62,8 +64,60 @@ impl Verify {
     }
 }
 
+/// What was found of a shard, and of what the index has of it.
+struct Report {
+    shard: ShardReport,
+    /// None while nothing of it is indexed.
+    index: Option<IndexReport>,
+}
+
+impl Report {
+    fn sound(&self) -> bool {
+        self.shard.sound() && self.index.as_ref().is_none_or(IndexReport::sound)
+    }
+}
+
+/// A store without an index is sound all the same.
+fn open_index(store: &Store, console: &Console) -> Result<Option<Index>, Failure> {
+    match Index::open_secondary(&store.index_dir()) {
+        Ok(index) => Ok(Some(index)),
+        Err(error @ IndexError::Missing { .. }) => {
+            console.say(error.to_string());
+            Ok(None)
+        }
+        Err(error) => Err(error.into()),
+    }
+}
+
+fn check_one(store: &Store, index: Option<&Index>, info: &ShardInfo) -> Result<Report, Failure> {
+    // Before the shard is read: what is indexed meanwhile is not missing.
+    let up_to = index.map(|index| index.indexed_up_to(info)).transpose()?.flatten();
+    let mut sums = Sums::default();
+    let shard = verify_shard(store, info, &mut |record| {
+        if up_to.is_some_and(|up_to| record.offset < up_to) {
+            sums.add(record);
+        }
+    })?;
+    let mut again = |seen: &mut dyn FnMut(&_)| {
+        // It could be read a moment ago; should that have changed, records seem to be missing, which is so.
+        let _ = verify_shard(store, info, seen);
+    };
+    let index = match (index, up_to) {
+        (Some(index), Some(up_to)) => {
+            Some(index.check_shard(info, up_to, &shard.unreadable, &sums, &mut again)?)
+        }
+        _ => None,
+    };
+    Ok(Report { shard, index })
+}
+
 /// Reads the shards on all cores, each from end to end.
-fn check(store: &Store, shards: &[ShardInfo], console: &Console) -> Result<Vec<ShardReport>, StoreError> {
+fn check(
+    store: &Store,
+    index: Option<&Index>,
+    shards: &[ShardInfo],
+    console: &Console,
+) -> Result<Vec<Report>, Failure> {
     let bar = console.byte_bar(shards.iter().map(|shard| shard.bytes).sum(), "verifying");
     let next = AtomicUsize::new(0);
     let done = Mutex::new(Vec::with_capacity(shards.len()));
@@ -72,7 +126,7 @@ fn check(store: &Store, shards: &[ShardInfo], console: &Console) -> Result<Vec<S
         for _ in 0..workers {
             scope.spawn(|| {
                 while let Some(shard) = shards.get(next.fetch_add(1, Ordering::Relaxed)) {
-                    let report = verify_shard(store, shard);
+                    let report = check_one(store, index, shard);
                     bar.inc(shard.bytes);
                     done.lock().expect("no worker panics while it holds the list").push(report);
                 }
@@ -82,19 +136,20 @@ fn check(store: &Store, shards: &[ShardInfo], console: &Console) -> Result<Vec<S
     bar.finish_and_clear();
     let done = done.into_inner().expect("no worker panics while it holds the list");
     let mut reports = done.into_iter().collect::<Result<Vec<_>, _>>()?;
-    reports.sort_by_key(|report| report.shard);
+    reports.sort_by_key(|report| report.shard.shard);
     Ok(reports)
 }
 
-fn document(report: &ShardReport) -> serde_json::Value {
-    let mut value = json!(report);
+fn document(report: &Report) -> serde_json::Value {
+    let mut value = json!(report.shard);
     value["sound"] = json!(report.sound());
+    value["index"] = json!(report.index);
     value
 }
 
-fn lines(reports: &[ShardReport], open: usize, journal_damage: u64) -> Vec<String> {
+fn lines(reports: &[Report], open: usize, journal_damage: u64) -> Vec<String> {
     let mut lines = Vec::new();
-    for report in reports.iter().filter(|report| !report.sound()) {
+    for report in reports.iter().map(|r| &r.shard).filter(|report| !report.sound()) {
         lines.push(format!("damaged: {}", report.path));
         if report.found_bytes != report.bytes {
             lines.push(format!("  {} bytes long, should be {}", report.found_bytes, report.bytes));
@@ -115,9 +170,13 @@ fn lines(reports: &[ShardReport], open: usize, journal_damage: u64) -> Vec<Strin
             ));
         }
     }
+    lines.extend(reports.iter().flat_map(index_lines));
     if journal_damage > 0 {
         lines.push(format!("damaged: {journal_damage} bytes of the journal"));
     }
+    let unindexed = reports.iter().filter(|report| report.index.is_none()).count();
+    let wrong = reports.iter().any(|report| report.index.as_ref().is_some_and(|index| !index.sound()));
+    let reports: Vec<&ShardReport> = reports.iter().map(|report| &report.shard).collect();
     let damaged = reports.iter().filter(|report| !report.sound()).count();
     let unhashed = reports.iter().filter(|report| report.unchanged.is_none()).count();
     let bytes: u64 = reports.iter().map(|report| report.bytes).sum();
@@ -130,9 +189,36 @@ fn lines(reports: &[ShardReport], open: usize, journal_damage: u64) -> Vec<Strin
     if unhashed > 0 {
         summary.push_str(&format!("; {unhashed} have no hash yet, only their records were checked"));
     }
+    if unindexed > 0 {
+        summary.push_str(&format!("; {unindexed} are not indexed yet"));
+    }
+    if wrong {
+        summary.push_str("; the index does not fit: `tapdeck reindex` makes it anew");
+    }
     if open > 0 {
         summary.push_str(&format!("; {open} are still being written and were left out"));
     }
     lines.push(summary);
+    lines
+}
+
+/// What of the index does not fit to a shard.
+fn index_lines(report: &Report) -> Vec<String> {
+    let Some(index) = report.index.as_ref().filter(|index| !index.sound()) else { return Vec::new() };
+    let mut lines = vec![format!("index: {}", report.shard.path)];
+    if let Some(at) = index.beyond {
+        lines.push(format!("  indexed up to byte {at}, it has {}", report.shard.bytes));
+    }
+    let offsets = |offsets: &[u64]| offsets.iter().map(u64::to_string).collect::<Vec<_>>().join(", ");
+    if !index.without_row.is_empty() {
+        lines.push(format!(
+            "  not in the index, or otherwise: records at bytes {}",
+            offsets(&index.without_row)
+        ));
+    }
+    if !index.without_record.is_empty() {
+        lines.push(format!("  in the index, but no such record: bytes {}", offsets(&index.without_record)));
+    }
+    lines.extend(index.unreadable.iter().map(|what| format!("  {what}")));
     lines
 }

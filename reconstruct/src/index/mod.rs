@@ -9,6 +9,7 @@
 
 mod batch;
 mod carriers;
+mod check;
 mod db;
 mod dump;
 mod error;
@@ -24,6 +25,7 @@ pub use crate::model::{FlowId, NextIds, SegmentId, SessionId, StreamId};
 pub use crate::span::Piece;
 pub use batch::IndexBatch;
 pub(crate) use carriers::BlockCarriers;
+pub use check::{IndexReport, Sums, Walk};
 pub use db::{BLOCK_CACHE_BYTES, FORMAT, Index, OPEN_FILES_MAX, WRITE_BUFFERS_BYTES};
 pub use error::IndexError;
 pub use l1::{L1Builder, L1Reader};

@@ -1,4 +1,5 @@
 //! Stores that are recorded, retained, cut off and indexed again.
 
 mod again;
+mod check;
 mod recording;

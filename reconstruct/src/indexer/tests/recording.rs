@@ -82,7 +82,7 @@ pub fn on_two_taps(mut frames: Vec<Captured>) -> Vec<Captured> {
 pub struct Recording {
     pub store: Store,
     pub lock: WriterLock,
-    pub dir: tempfile::TempDir,
+    _dir: tempfile::TempDir,
 }
 
 impl Recording {
@@ -90,7 +90,7 @@ impl Recording {
         let dir = tempfile::tempdir().unwrap();
         let store = Store::create(&dir.path().join("store")).unwrap();
         let lock = store.lock().unwrap();
-        Self { store, lock, dir }
+        Self { store, lock, _dir: dir }
     }
 
     /// A run of a recorder that keeps `max_bytes`.
