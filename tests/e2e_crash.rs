@@ -56,6 +56,11 @@ fn look(store: &Path, seen: &mut Seen) -> u64 {
     packets
 }
 
+/// The packets that an outside reader finds.
+fn published(store: &Path) -> u64 {
+    capture::Store::open(store).map_or(0, |store| store.shards().iter().map(|s| s.packets).sum())
+}
+
 fn hash_of(shard: &capture::Shard, bytes: u64) -> Option<blake3::Hash> {
     let mut hasher = blake3::Hasher::new();
     let mut at = 24;
@@ -126,15 +131,17 @@ fn killed_again_and_again(test: &str, more: &[&str], retained: bool) {
     }
     let started = Instant::now();
     let recording = recorder(&lab, &store.path, more);
-    let before = look(&store.path, &mut Seen::new());
-    while look(&store.path, &mut Seen::new()) <= before && started.elapsed() < PATIENCE {}
+    let before = published(&store.path);
+    while published(&store.path) <= before && started.elapsed() < PATIENCE {}
     let resumed = started.elapsed();
     interrupt(&recording);
     let ended = finish(recording, PATIENCE);
     assert!(ended.status.success(), "record: {}", text(&ended.stderr));
     let _ = load.kill();
     let _ = load.wait();
-    assert!(resumed < Duration::from_secs(3), "resumed only after {resumed:?}"); // 1 s is the aim; a debug build on two busy cores
+    // From the start of the process to new packets that a reader can see; a debug build, and load on the same two cores.
+    assert!(resumed < Duration::from_secs(1), "resumed only after {resumed:?}");
+    eprintln!("resumed after {resumed:?}");
 
     let opened = capture::Store::open(&store.path).expect("a store");
     let retained_ids: Vec<_> = opened.shards().iter().map(|s| s.id).collect();
