@@ -30,5 +30,5 @@ pub use l2::{Carriers, L2Builder, L2Reader};
 pub use read::DirectoryEntry;
 pub use types::{
     BLOCK_ENTRIES_MAX, BLOCK_NANOS_MAX, BlockError, BlockRef, Carrier, DirectoryRow, HeaderFields, L1Block,
-    L1Key, L2Block, L2Key, MediaEntry, MediaFlags, PacketEntry,
+    L1Key, L2Block, L2Key, MediaEntry, MediaFlags, MediaView, PacketEntry,
 };
