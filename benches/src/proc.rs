@@ -2,7 +2,8 @@
 
 use std::fs;
 
-/// CPU seconds (user and system) that process `pid` has used, or 0 when it is gone. Ticks are 10 ms.
+/// CPU seconds (user and system) that process `pid` has used, or 0 when it is gone. Ticks are 10 ms. Holds for a process that has ended
+/// but was not waited for.
 pub fn cpu_seconds(pid: u32) -> f64 {
     let Ok(stat) = fs::read_to_string(format!("/proc/{pid}/stat")) else { return 0.0 };
     let Some((_, rest)) = stat.rsplit_once(')') else { return 0.0 };
@@ -11,13 +12,21 @@ pub fn cpu_seconds(pid: u32) -> f64 {
     ticks / 100.0
 }
 
-/// Anonymous resident memory of process `pid` in bytes.
-pub fn anonymous_bytes(pid: u32) -> u64 {
-    field_kib(pid, "RssAnon:") * 1024
+/// Resident memory of a process in bytes.
+#[derive(Clone, Copy, Default)]
+pub struct Memory {
+    /// Anonymous: heap and stacks.
+    pub anonymous: u64,
+    /// Shared, without a file on a disk: a recorder's staging.
+    pub shared: u64,
 }
 
-fn field_kib(pid: u32, name: &str) -> u64 {
+/// Memory of process `pid`, zeros when it is gone.
+pub fn memory(pid: u32) -> Memory {
     let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
-    let line = status.lines().find(|l| l.starts_with(name));
-    line.and_then(|l| l.split_whitespace().nth(1)?.parse().ok()).unwrap_or(0)
+    let kib = |name: &str| -> u64 {
+        let line = status.lines().find(|l| l.starts_with(name));
+        line.and_then(|l| l.split_whitespace().nth(1)?.parse().ok()).unwrap_or(0)
+    };
+    Memory { anonymous: kib("RssAnon:") * 1024, shared: kib("RssShmem:") * 1024 }
 }

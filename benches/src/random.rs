@@ -10,7 +10,7 @@ impl Random {
     }
 
     /// The next number.
-    pub fn next(&mut self) -> u64 {
+    pub fn draw(&mut self) -> u64 {
         self.0 ^= self.0 >> 12;
         self.0 ^= self.0 << 25;
         self.0 ^= self.0 >> 27;
@@ -19,18 +19,18 @@ impl Random {
 
     /// True in `percent` of the cases.
     pub fn percent(&mut self, percent: f64) -> bool {
-        percent > 0.0 && ((self.next() >> 16) % 1_000_000) as f64 / 10_000.0 < percent
+        percent > 0.0 && ((self.draw() >> 16) % 1_000_000) as f64 / 10_000.0 < percent
     }
 
     /// A number below `bound`, which must not be 0.
     pub fn below(&mut self, bound: u64) -> u64 {
-        (self.next() >> 11) % bound
+        (self.draw() >> 11) % bound
     }
 
     /// Fills `bytes`; no byte is 0 or 1, so that H.264 start codes can't arise.
     pub fn fill(&mut self, bytes: &mut [u8]) {
         for chunk in bytes.chunks_mut(8) {
-            let word = (self.next() | 0x0202_0202_0202_0202).to_le_bytes();
+            let word = (self.draw() | 0x0202_0202_0202_0202).to_le_bytes();
             chunk.copy_from_slice(&word[..chunk.len()]);
         }
     }

@@ -94,6 +94,7 @@ impl Catalog {
                     let trimmed = self.trimmed.entry(gone.tap).or_default();
                     trimmed.shards += 1;
                     trimmed.packets += gone.packets;
+                    trimmed.last = trimmed.last.max(Some((gone.id, gone.bytes)));
                 }
             }
             JournalRecord::Named { stream, name } => {

@@ -1,7 +1,7 @@
 //! Capture files as taps: a file's packets are taken over into shards, one tap for each of its interfaces.
 //!
-//! The same file is recognised by its content, an import that was cut off goes on where it stopped, and damage ends the file at
-//! a named offset with everything before it kept. Costs one copy more than a live tap: file to buffer to staging.
+//! The same file is recognised by its content, an import that was cut off goes on where it stopped (or is begun anew, if other
+//! sources came after it), and damage ends the file at a named offset with everything before it kept. Costs one copy more than a live tap: file to buffer to staging.
 
 use crate::file::{Damage, FileInterface, FileParser, Step};
 use crate::hash::Fingerprint;
@@ -49,6 +49,9 @@ pub struct ImportReport {
     pub already: bool,
     /// Where the file stopped making sense.
     pub damage: Option<Damage>,
+    /// Earlier imports of the file that were cut off and could not be gone on with, because other sources came after them: what
+    /// they brought in is there twice and can go.
+    pub replaces: Vec<SourceId>,
 }
 
 /// A file that can't be imported.
@@ -103,27 +106,26 @@ pub fn import_file(
     if let Err(damage) = FileParser::default().next(input.rest(), input.eof) {
         return Err(ImportError::NotACapture { path: path.to_owned(), damage });
     }
-    let mut source = None;
-    for known in store.sources() {
+    let (mut source, mut already, mut replaces) = (None, None, Vec::new());
+    let (sources, shards) = (store.sources(), store.shards());
+    let newest = sources.last().map(|s| s.id);
+    for known in sources {
         let SourceKind::File { bytes: b, head: h, .. } = known.kind else { continue };
         if (b, h) != (bytes, head) {
             continue;
         }
-        if !known.complete {
+        if !known.complete && Some(known.id) == newest {
             source = Some(known.id);
-        } else if known.hash == Some(fingerprint(path).map_err(unreadable)?) {
-            let (packets, damage) = (known.packets, known.damage);
-            let path = path.to_owned();
-            return Ok(ImportReport {
-                path,
-                source: known.id,
-                bytes,
-                packets,
-                added: 0,
-                already: true,
-                damage,
-            });
+        } else if !known.complete {
+            // Sources are indexed in the order of their numbers: nothing can be added to one that others follow.
+            replaces.extend(shards.iter().any(|s| s.source == known.id).then_some(known.id));
+        } else if already.is_none() && known.hash == Some(fingerprint(path).map_err(unreadable)?) {
+            already = Some(known);
         }
+    }
+    if let Some(known) = already {
+        let (source, packets, damage, path) = (known.id, known.packets, known.damage, path.to_owned());
+        return Ok(ImportReport { path, source, bytes, packets, added: 0, already: true, damage, replaces });
     }
     let resumed = source.is_some();
     let source = match source {
@@ -195,9 +197,18 @@ pub fn import_file(
     }
     progress(bytes, bytes);
     // Also what lies behind damage tells this file from others.
-    let fingerprint = input.fingerprint(&mut file).map_err(unreadable)?;
-    store.close_source(source, packets, damage.clone(), Some(fingerprint))?;
-    Ok(ImportReport { path: path.to_owned(), source, bytes, packets, added, already: false, damage })
+    let hash = Some(input.fingerprint(&mut file).map_err(unreadable)?);
+    store.close_source(source, packets, damage.clone(), hash)?;
+    Ok(ImportReport {
+        path: path.to_owned(),
+        source,
+        bytes,
+        packets,
+        added,
+        already: false,
+        damage,
+        replaces,
+    })
 }
 
 struct Input {
@@ -303,7 +314,9 @@ impl Taps<'_> {
         let options = WriterOptions { staging_bytes, ..self.options };
         let writer = ShardWriter::open(self.store, self.lock, tap, options)?;
         let stored = |s: &crate::ShardInfo| if s.tap == writer.tap() && s.sealed { s.packets } else { 0 };
-        let skip = if self.resumed { self.store.shards().iter().map(stored).sum() } else { 0 };
+        // With what retention has deleted of them meanwhile.
+        let gone = self.store.trimmed(writer.tap()).packets;
+        let skip = if self.resumed { gone + self.store.shards().iter().map(stored).sum::<u64>() } else { 0 };
         Ok(OpenTap { writer, skip })
     }
 
@@ -448,6 +461,69 @@ mod tests {
         assert!(report.packets == 9_000 && report.added < 9_000, "{report:?}");
         assert_eq!(store.shards().iter().map(|s| s.packets).sum::<u64>(), 9_000);
         assert_eq!(store.sources().len(), 1);
+    }
+
+    /// Begins to import `path` and stops as a kill would.
+    fn cut_off(at: &Path, path: &Path) {
+        let store = Store::create(at).unwrap();
+        let lock = store.lock().unwrap();
+        store.recover(&lock).unwrap();
+        let options = WriterOptions { shard_size: 2 << 20, ..Default::default() };
+        let cut = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+            import_file(&store, &lock, path, options, &mut |_, _| panic!("cut off here"), &mut |_, _| {})
+        }));
+        assert!(cut.is_err());
+    }
+
+    #[test]
+    fn an_import_that_was_cut_off_goes_on_behind_what_retention_deleted() {
+        let dir = tempfile::tempdir().unwrap();
+        let (at, path) = (dir.path().join("store"), dir.path().join("a.pcap"));
+        std::fs::write(&path, pcap(20_000)).unwrap();
+        cut_off(&at, &path);
+        let store = Store::create(&at).unwrap();
+        let lock = store.lock().unwrap();
+        store.recover(&lock).unwrap();
+        let first = store.shards()[0].clone();
+        assert!(store.shards().len() > 1, "the test needs a shard to delete and one to stay");
+        store.delete_shard(&lock, first.id).unwrap();
+        drop(lock);
+        let report = import(&store, &path).unwrap();
+        assert_eq!(report.packets, 20_000);
+        let left: u64 = store.shards().iter().map(|s| s.packets).sum();
+        assert_eq!(left + first.packets, 20_000, "nothing twice, nothing missing");
+        assert!(report.replaces.is_empty() && store.sources().len() == 1);
+    }
+
+    #[test]
+    fn an_import_that_others_follow_is_begun_anew() {
+        let dir = tempfile::tempdir().unwrap();
+        let (at, path) = (dir.path().join("store"), dir.path().join("a.pcap"));
+        std::fs::write(&path, pcap(20_000)).unwrap();
+        cut_off(&at, &path);
+        let store = Store::create(&at).unwrap();
+        let other = dir.path().join("b.pcap");
+        std::fs::write(&other, pcap(50)).unwrap();
+        import(&store, &other).unwrap();
+        let sources = || store.sources().iter().map(|s| s.id).collect::<Vec<_>>();
+        let partial = sources()[0];
+        let report = import(&store, &path).unwrap();
+        assert_eq!((report.packets, report.added, report.already), (20_000, 20_000, false));
+        assert_eq!(
+            (report.replaces.as_slice(), Some(&report.source)),
+            ([partial].as_slice(), sources().last())
+        );
+        let whole: u64 = store.shards().iter().filter(|s| s.source == report.source).map(|s| s.packets).sum();
+        assert_eq!(whole, 20_000);
+        // Should the next kill come before the part is struck off, the next import tells of it again; struck off, no more.
+        let again = import(&store, &path).unwrap();
+        assert!(again.already && again.replaces == [partial]);
+        let lock = store.lock().unwrap();
+        for shard in store.shards().iter().filter(|s| s.source == partial) {
+            store.delete_shard(&lock, shard.id).unwrap();
+        }
+        drop(lock);
+        assert!(import(&store, &path).unwrap().replaces.is_empty());
     }
 
     #[test]

@@ -187,6 +187,8 @@ pub struct Trimmed {
     pub shards: u64,
     /// Their packets.
     pub packets: u64,
+    /// The last of them, and its length.
+    pub last: Option<(ShardId, u64)>,
 }
 
 /// The highest numbers that were given: none is given twice, also when nothing is left of what had it.

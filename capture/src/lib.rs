@@ -28,6 +28,7 @@ pub use import::{ImportError, ImportReport, import_file};
 pub use journal::{Drops, Given, JournalRecord, Provenance, SourceKind, Trimmed, parse as parse_journal};
 pub use live::{LiveConfig, LiveError, LiveTap, TapStats, interfaces, keep_only_net_raw, widen};
 pub use retain::Retention;
+pub use shard::FILE_HEADER_LEN as SHARD_HEADER_LEN;
 pub use shard::{
     Appended, Chunk, RECORD_HEADER_LEN, Record, RecordView, Records, Recovered, Shard, ShardBytes,
     ShardWriter, TapTail, WhenFull, WriterOptions,

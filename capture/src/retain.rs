@@ -77,6 +77,11 @@ impl Store {
         shard_path(&self.shards_dir(), id).with_extension("state")
     }
 
+    /// The indexer's state as of its source's end, kept beside the source's last shard.
+    pub fn end_path(&self, id: ShardId) -> PathBuf {
+        shard_path(&self.shards_dir(), id).with_extension("end")
+    }
+
     /// The index's rows of footage before that state which is retained; it goes with the shard too.
     pub fn rest_path(&self, id: ShardId) -> PathBuf {
         shard_path(&self.shards_dir(), id).with_extension("rest")
@@ -89,7 +94,8 @@ impl Store {
             return Err(StoreError::Gone { shard: id });
         }
         self.shard_deleted(id)?;
-        for path in [shard_path(&self.shards_dir(), id), self.state_path(id), self.rest_path(id)] {
+        let shard = shard_path(&self.shards_dir(), id);
+        for path in [shard, self.state_path(id), self.end_path(id), self.rest_path(id)] {
             match std::fs::remove_file(&path) {
                 Err(e) if e.kind() != std::io::ErrorKind::NotFound => {
                     return Err(StoreError::io("deleting", path)(e));

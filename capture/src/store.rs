@@ -3,7 +3,7 @@
 use crate::catalog::Catalog;
 use crate::error::StoreError;
 use crate::journal::{Drops, JournalFile, JournalRecord, Provenance, SourceKind, Trimmed};
-use crate::shard::{Recovered, Shard, TapLive, open_staging, recover};
+use crate::shard::{LiveShard, Recovered, Shard, TapLive, open_staging, recover};
 use crate::{CaptureTime, LinkType, ShardId, SourceId, TapId};
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, HashMap, VecDeque};
@@ -13,12 +13,14 @@ use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, RwLock};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// The newest format of the store that this program reads and writes.
 pub const FORMAT: u32 = 1;
 /// Shards that are kept mapped, the least recently used go first.
 const OPEN_SHARDS: usize = 256;
+/// Longer than a writer takes to go from one shard to the next.
+const MOVING: Duration = Duration::from_secs(2);
 
 /// A store's own id, random; also the id of the recorder that made it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -376,8 +378,8 @@ impl Store {
 
     /// Opens a shard, or gives the one that is open.
     pub fn shard(&self, id: ShardId) -> Result<Arc<Shard>, StoreError> {
+        let (info, live) = self.shard_as_it_stands(id)?;
         let mut open = guard(&self.0.open);
-        let info = self.shard_info(id).ok_or(StoreError::Gone { shard: id })?;
         if let Some(at) = open.iter().position(|s| s.id() == id)
             && let Some(shard) = open.remove(at)
         {
@@ -387,7 +389,6 @@ impl Store {
                 return Ok(shard);
             }
         }
-        let live = self.live_tap(info.tap).and_then(|l| l.shard(id));
         let elsewhere = match info.sealed || live.is_some() {
             true => None,
             false => open_staging(&self.0.dir, &self.0.id.to_string(), info.tap)?,
@@ -398,6 +399,21 @@ impl Store {
             open.pop_front();
         }
         Ok(shard)
+    }
+
+    /// A shard's entry, and its live part if this process writes it. Its writer takes it from one place to the other between two
+    /// looks, or seals it: then it is looked again, for a shard that seemed to be another process's would never be seen to end.
+    fn shard_as_it_stands(&self, id: ShardId) -> Result<(ShardInfo, Option<Arc<LiveShard>>), StoreError> {
+        let give_up = Instant::now() + MOVING;
+        loop {
+            let info = self.shard_info(id).ok_or(StoreError::Gone { shard: id })?;
+            let tap = self.live_tap(info.tap);
+            let live = tap.as_ref().and_then(|tap| tap.shard(id));
+            if info.sealed || live.is_some() || tap.is_none() || Instant::now() > give_up {
+                return Ok((info, live));
+            }
+            std::thread::sleep(Duration::from_micros(20));
+        }
     }
 
     /// The first shard of a tap with this number or a later one.

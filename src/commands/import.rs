@@ -10,7 +10,7 @@ use crate::options::ImportOptions;
 use crate::recorder::Hashing;
 use crate::size::{ByteSize, several};
 use crate::writing::WrittenStore;
-use capture::{ImportError, ImportReport, WhenFull, WriterOptions, import_file};
+use capture::{ImportError, ImportReport, SourceId, WhenFull, WriterOptions, import_file};
 use clap::Args;
 use reconstruct::footage::Footage;
 use reconstruct::index::Index;
@@ -28,7 +28,7 @@ Examples:
   tapdeck import *.pcap --store /tmp/office --json | jq '.files[] | {file, packets, damage}'
 
 The files are left as they are. A file that is in the store already is recognised by its content; one whose import was
-interrupted is gone on with. A damaged file is imported up to the damage, which is reported with its offset.")]
+interrupted is gone on with, or imported anew if other footage came after it. A damaged file is imported up to the damage, which is reported with its offset.")]
 pub struct Import {
     /// Capture files
     #[arg(required = true, value_name = "FILE")]
@@ -72,6 +72,10 @@ impl Import {
             .map(|path| one(&written, &index, path, writer, console))
             .collect::<Result<_, _>>()?;
         hashing.stop();
+        let replaced = imported.iter().filter_map(|file| file.result.as_ref().ok());
+        for source in replaced.flat_map(|report| &report.replaces) {
+            strike_off(&written, &index, *source, console)?;
+        }
         hash_rest(&written, console)?;
         if imported.iter().all(|file| file.result.is_err()) && !self.json.json {
             return Err(Failure::silent());
@@ -101,6 +105,19 @@ fn catch_up(written: &WrittenStore, index: &Index, console: &Console) -> Outcome
     };
     indexer::bulk_index(&written.store, &written.lock, index, &mut progress)?;
     bar.finish_and_clear();
+    Ok(())
+}
+
+/// What an import brought in that was cut off, of a file that is now in the store as a whole.
+fn strike_off(written: &WrittenStore, index: &Index, source: SourceId, console: &Console) -> Outcome {
+    let shards: Vec<_> = written.store.shards().into_iter().filter(|s| s.source == source).collect();
+    for shard in &shards {
+        indexer::delete_shard(&written.store, &written.lock, index, shard.id)?;
+    }
+    console.say(format!(
+        "{} of an interrupted import of it were there already and were replaced: other footage came after them",
+        several(shards.iter().map(|s| s.packets).sum(), "packet")
+    ));
     Ok(())
 }
 

@@ -16,8 +16,8 @@ use std::time::Instant;
 Examples:
   tapdeck reindex --store DIR
 
-The index holds nothing that the shards and the journal do not: it can be thrown away at any time. Nobody may be writing the
-store meanwhile; streams keep their names.")]
+The index holds nothing that the store's other files do not: it can be thrown away at any time. Nobody may be writing the
+store meanwhile; streams keep their names, also when what they began with was deleted by retention.")]
 pub struct Reindex {
     /// Where.
     #[command(flatten)]
@@ -34,16 +34,21 @@ impl Reindex {
             bar.set_length(total);
             bar.set_position(done);
         };
-        let (index, stats) = indexer::reindex(&written.store, &written.lock, &mut progress)?;
+        let made = indexer::reindex(&written.store, &written.lock, &mut progress)?;
         bar.finish_and_clear();
-        let streams = index.streams()?.len();
         console.say(format!(
             "{}, {} of them media, {} in {:.1} s",
-            several(stats.packets, "packet"),
-            count(stats.media_packets),
-            several(streams as u64, "stream"),
+            several(made.packets, "packet"),
+            count(made.media_packets),
+            several(made.index.streams()?.len() as u64, "stream"),
             began.elapsed().as_secs_f64()
         ));
+        if made.cold.is_some() {
+            console.say(
+                "what had been deleted before the oldest shards was not known any more: \
+                 streams and sessions that began in it may have other names than before",
+            );
+        }
         Ok(())
     }
 }

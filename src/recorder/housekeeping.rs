@@ -4,7 +4,7 @@ use crate::failure::Failure;
 use crate::writing::WrittenStore;
 use capture::{Retention, Store};
 use reconstruct::index::Index;
-use std::collections::BTreeSet;
+use reconstruct::indexer;
 use std::fs::File;
 use std::io;
 use std::path::Path;
@@ -48,23 +48,10 @@ impl Retaining {
         let open = shards.iter().filter(|shard| !shard.sealed).count() as u64;
         let free = written.store.free_bytes()?;
         for shard in self.bounds.plan(&shards, open * self.shard_size, free, crate::times::now()) {
-            written.store.delete_shard(&written.lock, shard)?;
-            index.drop_shard(shard)?;
+            indexer::delete_shard(&written.store, &written.lock, index, shard)?;
         }
         Ok(())
     }
-}
-
-/// Forgets what the index has of shards that are gone: a crash can come between the two deletions.
-pub fn drop_deleted(store: &Store, index: &Index) -> Result<(), Failure> {
-    let mut indexed = BTreeSet::new();
-    index.all_parts(|part| {
-        indexed.insert(part.shard);
-    })?;
-    for shard in indexed.into_iter().filter(|shard| store.shard_info(*shard).is_none()) {
-        index.drop_shard(shard)?;
-    }
-    Ok(())
 }
 
 /// The thread that hashes sealed shards into the journal.

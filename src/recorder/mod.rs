@@ -100,7 +100,7 @@ impl Recorder {
     pub fn start(written: WrittenStore, plan: Plan, console: &Console) -> Result<Self, Failure> {
         let store = written.store.clone();
         let index = Index::open(&store.index_dir())?;
-        housekeeping::drop_deleted(&store, &index)?;
+        reconstruct::indexer::drop_deleted(&store, &index)?;
         let hub = LiveHub::new();
         let footage = Footage::with(store.clone(), index.clone(), Some(hub.clone()));
         let server = plan.rtsp.map(|address| Rtsp::bind(address, footage.clone(), console)).transpose()?;

@@ -33,8 +33,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     let end = Duration::from_secs(seconds);
     let mut next = 0; // frames[..next] were not taken by the kernel and are sent again
     while started.elapsed() < end {
-        if rate > 0 {
-            let due = Duration::from_nanos(sent * 1_000_000_000 / rate);
+        if let Some(due) = (sent * 1_000_000_000).checked_div(rate).map(Duration::from_nanos) {
             let early = due.saturating_sub(started.elapsed());
             if early > Duration::from_micros(60) {
                 std::thread::sleep(early - Duration::from_micros(50));

@@ -14,9 +14,10 @@ mod tail;
 mod writer;
 
 pub(crate) use file::shard_path;
+pub use format::FILE_HEADER_LEN;
 pub use format::RECORD_HEADER_LEN;
-pub(crate) use format::{FILE_HEADER_LEN, RecordHeader};
-pub(crate) use live::TapLive;
+pub(crate) use format::RecordHeader;
+pub(crate) use live::{LiveShard, TapLive};
 pub use reader::{Chunk, Record, RecordView, Records, Shard, ShardBytes};
 pub use recover::{Recovered, recover};
 pub(crate) use staging::open_for_reading as open_staging;

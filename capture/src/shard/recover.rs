@@ -57,9 +57,9 @@ fn sweep(store: &Store) -> Result<(), StoreError> {
         let known = store.shard_info(id);
         let stale = match path.extension().and_then(|e| e.to_str()) {
             Some("mark") => known.as_ref().is_none_or(|s| s.sealed),
-            Some("pcap" | "state" | "rest") => known.is_none() && trusted,
+            Some("pcap" | "state" | "end" | "rest") => known.is_none() && trusted,
             // What goes with a shard is written under this name first.
-            Some("part") => true,
+            Some("state-part" | "end-part" | "rest-part") => true,
             _ => false,
         };
         if stale {

@@ -202,3 +202,28 @@ fn what_is_no_store_is_refused() {
     std::fs::write(newer.path().join("store.json"), r#"{"format":999,"id":"00"}"#).unwrap();
     assert!(matches!(Store::open(newer.path()), Err(StoreError::NewerFormat { found: 999, .. })));
 }
+
+/// While the writer takes a shard from one place to the other, who opens it waits; taken for another process's, it would never be
+/// seen to end, and an indexer would stay in it for ever.
+#[test]
+fn a_shard_that_is_opened_while_its_writer_moves_on_is_seen_to_end() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = Store::create(&dir.path().join("store")).unwrap();
+    let lock = store.lock().unwrap();
+    let mut writer = writer(&store, &lock, 4 << 20, WhenFull::Wait);
+    let live = store.live_tap(writer.tap()).unwrap();
+    let next = live.next.lock().unwrap().take().unwrap();
+    let id = next.id;
+    let moving = std::thread::spawn(move || {
+        std::thread::sleep(Duration::from_millis(50));
+        *live.next.lock().unwrap() = Some(next);
+    });
+    let shard = store.shard(id).unwrap();
+    moving.join().unwrap();
+    assert!(!shard.sealed());
+    while writer.append(CaptureTime::from_nanos(1), 3, b"abc") != Appended::Stored {
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    writer.finish().unwrap();
+    assert!(shard.sealed() && shard.committed() > 24);
+}

@@ -123,6 +123,14 @@ impl Fold {
         Ok(fold)
     }
 
+    /// Writes the rows of all that is open into another index than the one that has them.
+    pub fn put_again(&mut self) {
+        self.world.forget_written();
+        self.world.streams.forget_written();
+        self.flows.forget_written();
+        self.put_open();
+    }
+
     /// What makes descriptors for this fold.
     pub fn hasher(&self) -> &FlowHasher {
         &self.hasher
@@ -184,6 +192,7 @@ impl Fold {
                 state.shard = shard;
                 state.offset = offset;
                 self.world.end_shard(tap, ended);
+                self.world.forget_written();
                 self.flows.end_shard(tap, ended, &mut self.world.out.batch);
             }
             None => self.taps.push(TapState { tap, shard, offset, latest: CaptureTime::MIN }),

@@ -122,7 +122,10 @@ impl Flow {
             batch.put_l1(block);
         }
         *dirty = true;
-        builder.push(entry)
+        let number = builder.push(entry);
+        // The row goes with the last shard that refers to it; a flow that was quiet meanwhile needs it again.
+        self.row_dirty |= number == 0;
+        number
     }
 
     fn row(&self) -> FlowRow {
@@ -224,6 +227,11 @@ impl Flows {
                 }
             }
         }
+    }
+
+    /// All rows are to be written again.
+    pub fn forget_written(&mut self) {
+        self.flows.iter_mut().for_each(|(_, flow)| flow.row_dirty = true);
     }
 
     /// Rows and open blocks that have changed since the last time.

@@ -9,7 +9,7 @@ use super::output::{FoldStats, LiveMedia, Output};
 use super::segment::Segment;
 use super::streams::Streams;
 use crate::codec::{AccessUnits, Codec, GuessState, Placed, guess, look};
-use crate::index::MediaView;
+use crate::index::{IndexBatch, MediaView};
 use crate::model::{GapCause, GapEvidence, GapRow, NextIds, SegmentRow, StreamId};
 use crate::rtp::{RtpTimestamp, SequenceNumber};
 use crate::sequence::{Arrival, Gap, SequenceTracker};
@@ -54,6 +54,11 @@ pub struct Sinks<'a> {
 }
 
 impl Source {
+    /// Writes its segment's row.
+    pub fn put_row(&self, batch: &mut IndexBatch) {
+        batch.put_segment(&self.row);
+    }
+
     /// A new source, which writes to `segment`.
     pub fn new(media: &Media<'_>, row: SegmentRow, codec: Option<Codec>) -> Self {
         let segment = Segment::new(&row);

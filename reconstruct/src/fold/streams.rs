@@ -272,6 +272,11 @@ impl Streams {
         known.dirty = true;
     }
 
+    /// All rows are to be written again.
+    pub fn forget_written(&mut self) {
+        self.known.values_mut().for_each(|known| known.dirty = true);
+    }
+
     /// Writes the rows that have changed.
     pub fn put_changed(&mut self, batch: &mut IndexBatch) {
         for known in self.known.values_mut().filter(|k| k.dirty) {

@@ -175,6 +175,18 @@ impl World {
         }
     }
 
+    /// Rows of what is open are to be written again: they go with the last shard that refers to them, and the next may be another.
+    pub fn forget_written(&mut self) {
+        for (_, session) in self.sessions.iter_mut() {
+            session.dirty = true;
+        }
+        for (_, track) in self.tracks.iter() {
+            for source in &track.sources {
+                source.put_row(&mut self.out.batch);
+            }
+        }
+    }
+
     /// A shard of a tap is complete: nothing waits beyond it.
     pub fn end_shard(&mut self, tap: TapId, shard: ShardId) {
         let Self { tracks, streams, out, stats, drops, limits, ids, .. } = self;

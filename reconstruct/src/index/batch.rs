@@ -50,8 +50,12 @@ impl IndexBatch {
     }
 
     fn put(&mut self, family: Family, key: Key, value: Vec<u8>) {
-        self.bytes += key.len() + value.len();
-        self.ops.push(Op { family, key, value });
+        self.put_op(Op { family, key, value });
+    }
+
+    pub(super) fn put_op(&mut self, op: Op) {
+        self.bytes += op.key.len() + op.value.len();
+        self.ops.push(op);
     }
 
     /// A flow.

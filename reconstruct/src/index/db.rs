@@ -12,7 +12,7 @@ use rocksdb::{
     Options, WriteBatch, WriteOptions,
 };
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::sync::atomic::{AtomicU64, Ordering};
 
 /// The index's format. An index of a newer one is refused, one of an older one is to be made again.
@@ -42,6 +42,8 @@ struct Inner {
     secondary: Option<PathBuf>,
     row_reads: AtomicU64,
     catch_ups: AtomicU64,
+    /// Held for a commit, and while it is looked which rows nothing refers to any more: a commit may refer to them again.
+    writing: Mutex<()>,
 }
 
 impl Drop for Inner {
@@ -130,7 +132,7 @@ impl Index {
 
     fn with(db: Db, secondary: Option<PathBuf>) -> Self {
         let (row_reads, catch_ups) = (AtomicU64::new(0), AtomicU64::new(0));
-        Self { inner: Arc::new(Inner { db, secondary, row_reads, catch_ups }) }
+        Self { inner: Arc::new(Inner { db, secondary, row_reads, catch_ups, writing: Mutex::new(()) }) }
     }
 
     /// Whether the version row is there; an error when its format is not this one's.
@@ -200,6 +202,7 @@ impl Index {
         for op in &batch.ops {
             write.put_cf(&families[op.family as usize], &op.key, &op.value);
         }
+        let _writing = self.inner.writing.lock().unwrap_or_else(PoisonError::into_inner);
         self.write(write)
     }
 
@@ -226,8 +229,10 @@ impl Index {
     pub fn drop_shard(&self, shard: ShardId) -> Result<(), IndexError> {
         let mut batch = WriteBatch::default();
         self.remove_shards(&mut batch, shard, Some(ShardId(shard.0.saturating_add(1))))?;
+        let writing = self.inner.writing.lock().unwrap_or_else(PoisonError::into_inner);
         self.remove_unreferred(&mut batch, shard)?;
         self.write(batch)?;
+        drop(writing);
         self.remove_files(shard, Some(ShardId(shard.0.saturating_add(1))));
         Ok(())
     }
@@ -278,7 +283,7 @@ impl Index {
         Ok(())
     }
 
-    /// The rows of flows, segments and sessions whose last shard this was.
+    /// The rows of flows, segments and sessions that this shard was the last to refer to.
     fn remove_unreferred(&self, batch: &mut WriteBatch, shard: ShardId) -> Result<(), IndexError> {
         let (begin, end) = (keys::shard(shard), keys::shard(ShardId(shard.0.saturating_add(1))));
         let mut seen = Vec::new();
@@ -315,7 +320,7 @@ impl Index {
         seen.dedup();
         let family = self.family(Family::Meta);
         for (row, last, id) in seen {
-            if self.row::<ShardId>(Family::Meta, &keys::meta(last, id))?.is_none_or(|l| l <= shard) {
+            if self.row::<ShardId>(Family::Meta, &keys::meta(last, id))?.is_none_or(|l| l == shard) {
                 batch.delete_cf(&family, keys::meta(row, id));
                 batch.delete_cf(&family, keys::meta(last, id));
             }

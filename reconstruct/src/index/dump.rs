@@ -26,6 +26,7 @@ impl Index {
         const M: Family = Family::Meta;
         self.scan(M, &[], None, |key, row| {
             match key.first().copied().unwrap_or(0) {
+                kind @ (meta::FLOW | meta::SEGMENT | meta::SESSION) if !self.referred_to(kind, key)? => {}
                 meta::FLOW => writeln!(out, "{:?}", decode::<FlowRow>(M, key, row)?)?,
                 meta::STREAM => {
                     // A stream keeps its row, and so its name, when retention has taken all of it.
@@ -40,6 +41,16 @@ impl Index {
             }
             Ok(true)
         })
+    }
+
+    /// Whether a shard refers to a flow, segment or session. A row may outlive that if it changed once more at its end.
+    fn referred_to(&self, row: u8, key: &[u8]) -> Result<bool, IndexError> {
+        let last = match row {
+            meta::FLOW => meta::FLOW_LAST,
+            meta::SEGMENT => meta::SEGMENT_LAST,
+            _ => meta::SESSION_LAST,
+        };
+        Ok(self.get(Family::Meta, &keys::meta(last, keys::be32(key, 1).unwrap_or(0)))?.is_some())
     }
 
     fn dump_l1(&self, out: &mut dyn Write) -> Result<(), IndexError> {

@@ -16,6 +16,7 @@ mod keys;
 mod l1;
 mod l2;
 mod read;
+mod rows;
 mod types;
 mod varint;
 
@@ -28,6 +29,7 @@ pub use error::IndexError;
 pub use l1::{L1Builder, L1Reader};
 pub use l2::{Carriers, L2Builder, L2Reader};
 pub use read::DirectoryEntry;
+pub use rows::Row;
 pub use types::{
     BLOCK_ENTRIES_MAX, BLOCK_NANOS_MAX, BlockError, BlockRef, Carrier, DirectoryRow, HeaderFields, L1Block,
     L1Key, L2Block, L2Key, MediaEntry, MediaFlags, MediaView, PacketEntry,

@@ -1,48 +1,116 @@
 //! Indexing what is there: catching up after a crash, imports (beside the copying), and `reindex`.
 
+use super::base::{self, Base};
 use super::driver::{Driver, Mode, Step};
 use super::error::IndexerError;
+use super::retain::drop_deleted;
 use crate::fold::FoldStats;
 use crate::index::Index;
-use capture::{SourceId, SourceKind, Store, TapId, WriterLock};
+use capture::{SourceId, SourceInfo, SourceKind, Store, TapId, WriterLock};
 use std::sync::mpsc::{Receiver, TryRecvError};
 use std::time::Duration;
+
+/// What `reindex` made.
+pub struct Reindexed {
+    /// The index, open.
+    pub index: Index,
+    /// Packets of retained shards that are in it.
+    pub packets: u64,
+    /// RTP packets of them.
+    pub media_packets: u64,
+    /// The first source, if there is one, of which retention deleted the beginning and no state was kept that fits: from there on
+    /// sessions and streams were found as if the capture had begun with what is left, and may have other names.
+    pub cold: Option<SourceId>,
+}
 
 /// Folds every source that is not folded yet, in the order of their numbers. `progress` is told bytes done and in all.
 pub fn bulk_index(
     store: &Store,
-    _lock: &WriterLock,
+    lock: &WriterLock,
     index: &Index,
     progress: &mut dyn FnMut(u64, u64),
 ) -> Result<FoldStats, IndexerError> {
     let mut driver = Driver::new(store, index, None, Mode::Bulk)?;
+    fold_all(&mut driver, store, lock, progress)?;
+    Ok(driver.stats())
+}
+
+/// Makes the index anew from shards, journal and what is kept beside the shards, and gives it. Nobody may have it open.
+pub fn reindex(
+    store: &Store,
+    lock: &WriterLock,
+    progress: &mut dyn FnMut(u64, u64),
+) -> Result<Reindexed, IndexerError> {
+    Index::destroy(&store.index_dir())?;
+    let index = Index::open(&store.index_dir())?;
+    let mut driver = Driver::new(store, &index, None, Mode::Bulk)?;
+    let (packets, media_packets, cold) = fold_all(&mut driver, store, lock, progress)?;
+    // A state may still have spoken of a shard that is gone.
+    drop_deleted(store, &index)?;
+    Ok(Reindexed { index, packets, media_packets, cold })
+}
+
+/// Packets, media packets, and the first source that was begun without a state that it should have had.
+type Folded = (u64, u64, Option<SourceId>);
+
+fn fold_all(
+    driver: &mut Driver,
+    store: &Store,
+    lock: &WriterLock,
+    progress: &mut dyn FnMut(u64, u64),
+) -> Result<Folded, IndexerError> {
     let total: u64 = store.shards().iter().map(|s| s.bytes).sum();
-    for source in store.sources() {
-        if source.id < driver.source() {
-            continue;
+    let (sources, first) = (store.sources(), driver.source());
+    let (mut packets, mut media_packets, mut cold) = (0, 0, None);
+    for source in sources.iter().filter(|s| s.id >= first) {
+        if source.id > first && cold.is_none() {
+            cold = begin(driver, store, lock, source.id)?;
         }
+        let before = driver.stats();
         driver.begin_source(source.id, &taps_of(store, source.id));
         while driver.step()? != Step::End {
             driver.commit_if_due()?;
             progress(total.saturating_sub(driver.lag_bytes()).min(total), total);
         }
-        driver.end_source()?;
+        if !may_go_on(source) || sources.last().is_some_and(|last| last.id != source.id) {
+            driver.end_source()?;
+        }
+        packets += driver.stats().packets - before.packets;
+        media_packets += driver.stats().media_packets - before.media_packets;
     }
     progress(total, total);
     driver.finish()?;
-    Ok(driver.stats())
+    Ok((packets, media_packets, cold))
 }
 
-/// Makes the index anew from shards and journal, and gives it. Nobody may have it open.
-pub fn reindex(
+/// Takes up what was kept for the beginning of a source. Says so if it should be there and is not.
+fn begin(
+    driver: &mut Driver,
     store: &Store,
     lock: &WriterLock,
-    progress: &mut dyn FnMut(u64, u64),
-) -> Result<(Index, FoldStats), IndexerError> {
-    Index::destroy(&store.index_dir())?;
-    let index = Index::open(&store.index_dir())?;
-    let stats = bulk_index(store, lock, &index, progress)?;
-    Ok((index, stats))
+    source: SourceId,
+) -> Result<Option<SourceId>, IndexerError> {
+    if let Some(shard) = base::half_deleted(store, source) {
+        store.delete_shard(lock, shard)?;
+    }
+    match base::find(store, source, driver.stats().packets) {
+        Base::Whole => {}
+        Base::Kept(saved, rows) => driver.adopt(*saved, rows)?,
+        Base::Unknown => {
+            // What was kept for later ones is of an index that will not be this one.
+            for shard in store.shards().iter().filter(|s| s.source >= source) {
+                let _ = std::fs::remove_file(store.state_path(shard.id));
+                let _ = std::fs::remove_file(store.rest_path(shard.id));
+            }
+            return Ok(Some(source));
+        }
+    }
+    Ok(None)
+}
+
+/// An import that was cut off may go on: its sessions are not over then.
+fn may_go_on(source: &SourceInfo) -> bool {
+    !source.complete && matches!(source.kind, SourceKind::File { .. })
 }
 
 /// Folds a source while its file is copied into the store. `taps` brings the source's taps as they open and is closed when the
@@ -53,15 +121,14 @@ pub fn index_beside(
     source_taps: &Receiver<(SourceId, TapId)>,
 ) -> Result<FoldStats, IndexerError> {
     let mut driver = Driver::new(store, index, None, Mode::Bulk)?;
-    let (sources, first) = (store.sources(), driver.source());
+    let (sources, first, mut unfinished) = (store.sources(), driver.source(), false);
     for source in sources.iter().filter(|s| s.id >= first) {
         driver.begin_source(source.id, &taps_of(store, source.id));
         while driver.step()? != Step::End {
             driver.commit_if_due()?;
         }
-        // An import that was cut off may go on: its sessions are not over then.
-        let may_go_on = !source.complete && matches!(source.kind, SourceKind::File { .. });
-        if !may_go_on || sources.last().is_some_and(|last| last.id != source.id) {
+        unfinished = may_go_on(source) && sources.last().is_some_and(|last| last.id == source.id);
+        if !unfinished {
             driver.end_source()?;
         }
     }
@@ -75,7 +142,7 @@ pub fn index_beside(
                 continue;
             }
             Ok((source, tap)) => {
-                if begun {
+                if begun || unfinished {
                     while driver.step()? != Step::End {}
                     driver.end_source()?;
                 }

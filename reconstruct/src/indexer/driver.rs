@@ -4,11 +4,12 @@
 
 use super::error::IndexerError;
 use super::feed::{Batch, Feed, Refill};
+use super::kept::{Keeper, State};
 use super::order::{Head, Next, next};
 use super::saved::Saved;
 use crate::fold::{FlowHasher, Fold, FoldEvent, FoldStats, Limits, Observation, Place};
 use crate::footage::{Footage, LiveHub};
-use crate::index::{Index, IndexBatch, IndexError};
+use crate::index::{Index, IndexBatch, IndexError, Row};
 use capture::{CaptureTime, ShardId, SourceId, Store, TapId};
 use rayon::prelude::*;
 use std::collections::BTreeMap;
@@ -58,6 +59,7 @@ pub struct Driver {
     /// The shard that each tap was in last.
     in_shard: BTreeMap<TapId, ShardId>,
     checkpoints: Vec<ShardId>,
+    keeper: Keeper,
     latest: CaptureTime,
     waiting_since: Option<Instant>,
     committed: Instant,
@@ -93,6 +95,7 @@ impl Driver {
             positions,
             in_shard,
             checkpoints: Vec::new(),
+            keeper: Keeper::default(),
             latest: CaptureTime::MIN,
             waiting_since: None,
             committed: Instant::now(),
@@ -121,11 +124,25 @@ impl Driver {
         }
     }
 
+    /// Goes on from a state that was kept beside a shard, as if this index had been made with it from the beginning: with the rows
+    /// of what is open in it, and those of footage before it.
+    pub fn adopt(&mut self, saved: Saved, rows: Vec<Row>) -> Result<(), IndexerError> {
+        self.commit()?;
+        self.fold = Fold::restore(&saved.fold)?;
+        self.hasher = self.fold.hasher().clone();
+        self.in_shard = self.fold.positions().map(|(tap, shard, ..)| (tap, shard)).collect();
+        (self.source, self.positions) = (saved.source, saved.positions);
+        self.fold.output().batch.put_rows(rows);
+        self.fold.put_again();
+        self.drops_read = 0;
+        self.dirty = true;
+        self.commit()
+    }
+
     /// One more tap of the source.
     pub fn add_tap(&mut self, tap: TapId) {
-        if self.feeds.iter().any(|f| f.tap() == tap) {
-            return;
-        }
+        // One that was read to its end is written on when an interrupted import goes on; nothing of it is in the feed then.
+        self.feeds.retain(|f| f.tap() != tap);
         let latest = self.fold.positions().find(|p| p.0 == tap).map(|p| p.3);
         self.feeds.push(Feed::new(&self.store, tap, self.positions.get(&tap).copied(), latest));
         self.feeds.sort_by_key(Feed::tap);
@@ -262,6 +279,8 @@ impl Driver {
         self.positions.insert(place.tap, (place.shard, from));
         self.dirty = true;
         let saved = self.commit_state()?;
+        let packets = self.fold.stats().packets;
+        self.keeper.keep(&self.store, State { shard: place.shard, packets, saved: saved.clone() });
         let out = self.fold.output();
         out.batch.put_checkpoint(place.shard, saved);
         self.checkpoints.push(place.shard);
@@ -352,6 +371,7 @@ impl Driver {
     pub fn finish(&mut self) -> Result<(), IndexerError> {
         self.commit()?;
         self.write()?;
+        self.keeper.wait();
         Ok(self.index.settle()?)
     }
 
@@ -362,7 +382,15 @@ impl Driver {
         self.in_shard.clear();
         self.dirty = true;
         self.publish()?;
-        self.commit()?;
+        let saved = self.commit_state()?;
+        // Where only one tap's packets are left, there is nothing that a state could lie in the middle of.
+        if self.feeds.len() > 1
+            && let Some(last) = self.feeds.iter().max_by_key(|f| (f.latest, f.tap()))
+            && let Some(&(shard, _)) = self.positions.get(&last.tap())
+        {
+            let packets = self.fold.stats().packets;
+            self.keeper.keep_end(&self.store, State { shard, packets, saved });
+        }
         self.write()
     }
 

@@ -36,6 +36,9 @@ pub enum IndexerError {
         /// The shard.
         shard: ShardId,
     },
+    /// What a later `reindex` needs could not be written.
+    #[error("keeping the index's state beside the shards: {0}")]
+    Kept(std::io::Error),
     /// The system refused a thread.
     #[error("starting the indexer: {0}")]
     Thread(std::io::Error),

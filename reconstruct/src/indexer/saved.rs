@@ -24,7 +24,8 @@ impl Saved {
         postcard::to_stdvec(self).expect("plain data always encodes")
     }
 
-    fn decode(bytes: &[u8]) -> Option<Self> {
+    /// From the index, or from beside a shard.
+    pub fn decode(bytes: &[u8]) -> Option<Self> {
         postcard::from_bytes(bytes).ok()
     }
 

@@ -2,10 +2,10 @@
 
 use std::error::Error;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
-use tapdeck_benches::proc::anonymous_bytes;
+use tapdeck_benches::proc::{Memory, memory};
 
 pub type Result<T> = std::result::Result<T, Box<dyn Error>>;
 
@@ -43,28 +43,86 @@ impl Drop for Scratch {
     }
 }
 
+/// A program beside others. Killed when dropped, so that a turn that fails leaves none behind.
+pub struct Running(Option<Child>);
+
+impl Running {
+    pub fn start(command: &mut Command) -> Result<Self> {
+        Ok(Running(Some(command.spawn()?)))
+    }
+
+    /// True once it has ended.
+    pub fn ended(&mut self) -> Result<bool> {
+        Ok(match &mut self.0 {
+            Some(child) => child.try_wait()?.is_some(),
+            None => true,
+        })
+    }
+
+    /// Waits for its end.
+    pub fn output(mut self) -> Result<Output> {
+        Ok(self.0.take().ok_or("was waited for")?.wait_with_output()?)
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        if let Some(child) = &mut self.0 {
+            let _ = child.kill();
+            let _ = child.wait();
+        }
+    }
+}
+
+/// Memory at several times of a run.
+#[derive(Default)]
+pub struct Samples(Vec<(f64, Memory)>);
+
+impl Samples {
+    pub fn take(&mut self, since: Instant, pid: u32) {
+        self.0.push((since.elapsed().as_secs_f64(), memory(pid)));
+    }
+
+    /// The most of anonymous and of shared memory in the first `share` (0 to 1) of the run, in MiB.
+    pub fn most(&self, share: f64) -> (f64, f64) {
+        let until = self.0.last().map_or(0.0, |s| s.0 * share);
+        let taken = self.0.iter().filter(|s| s.0 <= until);
+        let most = taken.fold((0, 0), |most, s| (most.0.max(s.1.anonymous), most.1.max(s.1.shared)));
+        (most.0 as f64 / 1048576.0, most.1 as f64 / 1048576.0)
+    }
+
+    /// What [`most`](Samples::most) says at 10, 50 and 100 %, as text.
+    pub fn text(&self) -> String {
+        let at = |share| {
+            let (anonymous, shared) = self.most(share);
+            format!("{anonymous:.0} + {shared:.0}")
+        };
+        format!("{} / {} / {}", at(0.1), at(0.5), at(1.0))
+    }
+}
+
 /// What a finished program took.
 pub struct Took {
     pub wall: f64,
-    pub anonymous_max: u64,
+    pub memory: Samples,
 }
 
 /// Runs `command` to its end, sampling its memory every 20 ms.
 pub fn timed(mut command: Command) -> Result<Took> {
     let started = Instant::now();
     let mut child = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).spawn()?;
-    let mut anonymous_max = 0;
+    let mut samples = Samples::default();
     let status = loop {
-        anonymous_max = anonymous_max.max(anonymous_bytes(child.id()));
         if let Some(status) = child.try_wait()? {
             break status;
         }
+        samples.take(started, child.id());
         std::thread::sleep(Duration::from_millis(20));
     };
     if !status.success() {
         return Err(format!("{command:?} ended with {status}").into());
     }
-    Ok(Took { wall: started.elapsed().as_secs_f64(), anonymous_max })
+    Ok(Took { wall: started.elapsed().as_secs_f64(), memory: samples })
 }
 
 pub fn tapdeck() -> Result<Command> {
@@ -94,6 +152,13 @@ pub fn quantile(values: &[f64], share: f64) -> f64 {
 pub fn size_of(dir: &Path) -> u64 {
     let entries = std::fs::read_dir(dir).into_iter().flatten().flatten();
     entries.map(|e| e.metadata().map_or(0, |m| if m.is_dir() { size_of(&e.path()) } else { m.len() })).sum()
+}
+
+/// Free bytes where `dir` is.
+pub fn free_bytes(dir: &Path) -> Result<u64> {
+    let out = Command::new("df").args(["--output=avail", "-B1"]).arg(dir).output()?;
+    let said = String::from_utf8(out.stdout)?;
+    Ok(said.lines().nth(1).ok_or("df said nothing")?.trim().parse()?)
 }
 
 /// Empties the page cache, if we may; false when not.

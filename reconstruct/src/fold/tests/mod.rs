@@ -2,7 +2,7 @@
 
 mod resume;
 mod scenarios;
-mod wire;
+pub(crate) mod wire;
 
 use super::{Descriptor, Fold, Limits, Place};
 use crate::index::Index;

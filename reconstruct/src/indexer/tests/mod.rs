@@ -1,0 +1,4 @@
+//! Stores that are recorded, retained, cut off and indexed again.
+
+mod again;
+mod recording;
