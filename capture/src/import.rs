@@ -4,6 +4,7 @@
 //! sources came after it), and damage ends the file at a named offset with everything before it kept. Costs one copy more than a live tap: file to buffer to staging.
 
 use crate::file::{Damage, FileInterface, FileParser, Step};
+use crate::hash::Fingerprint;
 use crate::journal::{Provenance, SourceKind};
 use crate::shard::{Appended, ShardWriter, WhenFull, WriterOptions};
 use crate::store::{NewTap, Store, WriterLock};
@@ -12,15 +13,17 @@ use serde::Serialize;
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::Read;
-use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::thread::JoinHandle;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-/// Bytes read at once.
-const BUFFER_LEN: usize = 4 << 20;
+/// Bytes read at once: they stay in the core's own cache while they are taken apart.
+const BUFFER_LEN: usize = 512 << 10;
+/// Staging of a file with one interface: together with what is read, it stays in the cache that the cores share.
+const STAGING_BYTES: u64 = 24 << 20;
+/// How far the copying may run ahead of who indexes it: what is in staging is read from memory, what is not, from the disk.
+const LEAD_MAX: u64 = 8 << 20;
+/// The longest that one reading waits for the indexer: it may be at work on something else.
+const STEP_WAIT_MAX: Duration = Duration::from_millis(200);
 /// Packets between two publications.
 const BATCH: u32 = 256;
 /// Interfaces of one file whose packets are taken over; each has shards of its own.
@@ -94,7 +97,7 @@ pub fn import_file(
     let unreadable = |source| ImportError::Read { path: path.to_owned(), source };
     let mut file = File::open(path).map_err(unreadable)?;
     let bytes = file.metadata().map_err(unreadable)?.len();
-    let mut input = Input { buffer: vec![0; BUFFER_LEN], start: 0, end: 0, eof: false, read: 0 };
+    let mut input = Input::new();
     input.fill(&mut file, HEAD_LEN).map_err(unreadable)?;
     let head = *blake3::hash(&input.rest()[..input.rest().len().min(HEAD_LEN)]).as_bytes();
 
@@ -116,7 +119,7 @@ pub fn import_file(
         } else if !known.complete {
             // Sources are indexed in the order of their numbers: nothing can be added to one that others follow.
             replaces.extend(shards.iter().any(|s| s.source == known.id).then_some(known.id));
-        } else if already.is_none() && known.hash == Some(hash_file(path).map_err(unreadable)?) {
+        } else if already.is_none() && known.hash == Some(fingerprint(path).map_err(unreadable)?) {
             already = Some(known);
         }
     }
@@ -124,7 +127,6 @@ pub fn import_file(
         let (source, packets, damage, path) = (known.id, known.packets, known.damage, path.to_owned());
         return Ok(ImportReport { path, source, bytes, packets, added: 0, already: true, damage, replaces });
     }
-    let hash = FileHash::start(&file).map_err(unreadable)?;
     let resumed = source.is_some();
     let source = match source {
         Some(source) => source,
@@ -180,6 +182,7 @@ pub fn import_file(
         input.start += parser.consumed();
         if need > 0 {
             taps.publish();
+            taps.keep_step();
             input.fill(&mut file, need).map_err(unreadable)?;
             progress(parser.offset(), bytes);
         }
@@ -193,7 +196,9 @@ pub fn import_file(
         tap.writer.finish()?;
     }
     progress(bytes, bytes);
-    store.close_source(source, packets, damage.clone(), Some(hash.join().map_err(unreadable)?))?;
+    // Also what lies behind damage tells this file from others.
+    let hash = Some(input.fingerprint(&mut file).map_err(unreadable)?);
+    store.close_source(source, packets, damage.clone(), hash)?;
     Ok(ImportReport {
         path: path.to_owned(),
         source,
@@ -211,10 +216,24 @@ struct Input {
     start: usize,
     end: usize,
     eof: bool,
-    read: u64,
+    fingerprint: Fingerprint,
 }
 
 impl Input {
+    fn new() -> Self {
+        let buffer = vec![0; BUFFER_LEN];
+        Self { buffer, start: 0, end: 0, eof: false, fingerprint: Fingerprint::default() }
+    }
+
+    /// Of the whole file: reads it to its end.
+    fn fingerprint(mut self, file: &mut File) -> std::io::Result<[u8; 32]> {
+        while !self.eof {
+            self.start = self.end;
+            self.fill(file, 1)?;
+        }
+        Ok(self.fingerprint.finish())
+    }
+
     fn rest(&self) -> &[u8] {
         &self.buffer[self.start..self.end]
     }
@@ -231,8 +250,8 @@ impl Input {
             match file.read(&mut self.buffer[self.end..]) {
                 Ok(0) => self.eof = true,
                 Ok(n) => {
+                    self.fingerprint.update(&self.buffer[self.end..self.end + n]);
                     self.end += n;
-                    self.read += n as u64;
                 }
                 Err(e) if e.kind() == std::io::ErrorKind::Interrupted => {}
                 Err(e) => return Err(e),
@@ -291,7 +310,7 @@ impl Taps<'_> {
         let tap =
             NewTap { source: self.source, name, link: of.link, snaplen, provenance: Provenance::Imported };
         // A capture of many interfaces does not multiply memory.
-        let staging_bytes = if self.open.is_empty() { self.options.staging_bytes } else { 4 << 20 };
+        let staging_bytes = if self.open.is_empty() { STAGING_BYTES } else { 4 << 20 };
         let options = WriterOptions { staging_bytes, ..self.options };
         let writer = ShardWriter::open(self.store, self.lock, tap, options)?;
         let stored = |s: &crate::ShardInfo| if s.tap == writer.tap() && s.sealed { s.packets } else { 0 };
@@ -311,6 +330,15 @@ impl Taps<'_> {
         }
     }
 
+    /// Lets the indexer catch up. Not with several taps: it may be waiting for one of the others.
+    fn keep_step(&self) {
+        let [tap] = self.open.values().collect::<Vec<_>>()[..] else { return };
+        let began = std::time::Instant::now();
+        while tap.writer.lead() > LEAD_MAX && began.elapsed() < STEP_WAIT_MAX {
+            std::thread::sleep(Duration::from_micros(200));
+        }
+    }
+
     fn trouble(&mut self) -> ImportError {
         for (_, tap) in std::mem::take(&mut self.open) {
             if let Err(trouble) = tap.writer.finish() {
@@ -321,60 +349,17 @@ impl Taps<'_> {
     }
 }
 
-/// BLAKE3 of the whole file, also of what lies behind damage, computed beside the import: together on one core they would take
-/// longer than the disk. Reads the file once more, out of the page cache.
-struct FileHash {
-    thread: Option<JoinHandle<std::io::Result<[u8; 32]>>>,
-    cancelled: Arc<AtomicBool>,
-}
-
-impl FileHash {
-    fn start(file: &File) -> std::io::Result<Self> {
-        let (file, cancelled) = (file.try_clone()?, Arc::new(AtomicBool::new(false)));
-        let body = {
-            let cancelled = cancelled.clone();
-            move || {
-                let (mut hasher, mut buffer, mut at) = (blake3::Hasher::new(), vec![0; HEAD_LEN], 0);
-                while !cancelled.load(Ordering::Relaxed) {
-                    match file.read_at(&mut buffer, at) {
-                        Ok(0) => break,
-                        Ok(n) => {
-                            hasher.update(&buffer[..n]);
-                            at += n as u64;
-                        }
-                        Err(e) if e.kind() == std::io::ErrorKind::Interrupted => {}
-                        Err(e) => return Err(e),
-                    }
-                }
-                Ok(*hasher.finalize().as_bytes())
-            }
-        };
-        let thread = Some(std::thread::Builder::new().name("hash-import".into()).spawn(body)?);
-        Ok(Self { thread, cancelled })
-    }
-
-    fn join(mut self) -> std::io::Result<[u8; 32]> {
-        match self.thread.take().map(JoinHandle::join) {
-            Some(Ok(hash)) => hash,
-            _ => Err(std::io::Error::other("hashing it failed")),
+fn fingerprint(path: &Path) -> std::io::Result<[u8; 32]> {
+    let (mut file, mut fingerprint, mut buffer) =
+        (File::open(path)?, Fingerprint::default(), vec![0; BUFFER_LEN]);
+    loop {
+        match file.read(&mut buffer) {
+            Ok(0) => return Ok(fingerprint.finish()),
+            Ok(n) => fingerprint.update(&buffer[..n]),
+            Err(e) if e.kind() == std::io::ErrorKind::Interrupted => {}
+            Err(e) => return Err(e),
         }
     }
-}
-
-/// An import that ends early needs no hash.
-impl Drop for FileHash {
-    fn drop(&mut self) {
-        self.cancelled.store(true, Ordering::Relaxed);
-        if let Some(thread) = self.thread.take() {
-            let _ = thread.join();
-        }
-    }
-}
-
-fn hash_file(path: &Path) -> std::io::Result<[u8; 32]> {
-    let mut hasher = blake3::Hasher::new();
-    hasher.update_reader(File::open(path)?)?;
-    Ok(*hasher.finalize().as_bytes())
 }
 
 /// The recorder's clock.

@@ -76,7 +76,7 @@ pub enum JournalRecord {
         packets: u64,
         /// Where the file stopped making sense.
         damage: Option<Damage>,
-        /// BLAKE3 of a file's whole content: by this the same file is recognised.
+        /// A file's fingerprint: by this the same file is recognised.
         hash: Option<[u8; 32]>,
     },
     /// A tap was opened.

@@ -117,7 +117,7 @@ pub struct SourceInfo {
     pub packets: u64,
     /// Where the file stopped making sense.
     pub damage: Option<crate::file::Damage>,
-    /// BLAKE3 of the file, once it is complete.
+    /// Fingerprint of the file, once it is complete.
     pub hash: Option<[u8; 32]>,
 }
 

@@ -135,10 +135,6 @@ fn flush(shard: &LiveShard, all: bool) -> Result<(), StoreError> {
         shard.flushed.store(flushed, Ordering::Release);
         for (_, slot) in slots.iter().filter(|(start, _)| start + SLOT_LEN <= end) {
             shard.hash_block(slot, SLOT_LEN);
-        }
-        let mut blocks = shard.blocks.write().unwrap_or_else(PoisonError::into_inner);
-        for (start, slot) in slots.iter().filter(|(start, _)| start + SLOT_LEN <= end) {
-            blocks.remove(&(start / SLOT_LEN));
             slot.busy.store(false, Ordering::Release);
         }
     }
@@ -147,9 +143,9 @@ fn flush(shard: &LiveShard, all: bool) -> Result<(), StoreError> {
     }
     // The last block, also when its last packets were written before the writer moved on.
     if full_at != 0 && flushed == full_at {
-        let rest = std::mem::take(&mut *shard.blocks.write().unwrap_or_else(PoisonError::into_inner));
-        for (block, slot) in rest {
-            shard.hash_block(&slot, full_at - block * SLOT_LEN);
+        let blocks = shard.blocks.read().unwrap_or_else(PoisonError::into_inner);
+        for (block, slot) in blocks.iter().filter(|(_, slot)| slot.busy.load(Ordering::Acquire)) {
+            shard.hash_block(slot, full_at - block * SLOT_LEN);
             slot.busy.store(false, Ordering::Release);
         }
     }

@@ -6,17 +6,63 @@ use crate::hash::ShardHasher;
 use crate::store::TapInfo;
 use crate::{CaptureTime, ShardId, StoreError};
 use std::collections::{BTreeMap, VecDeque};
-use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering, fence};
-use std::sync::{Arc, Condvar, Mutex, PoisonError, RwLock};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, AtomicUsize, Ordering, fence};
+use std::sync::{Arc, Condvar, Mutex, PoisonError, RwLock, Weak};
 use std::time::Duration;
 
-/// A slot of the staging file. Whoever holds an `Arc` of it besides the pool keeps its bytes from being written over.
+/// A slot of the staging file. Whoever holds an `Arc` of it besides the pool and its shard keeps its bytes from being written over.
 #[derive(Debug)]
 pub(crate) struct Slot {
     pub index: usize,
     pub staging: Arc<Staging>,
-    /// Holds bytes that are not on their way to disk yet.
+    /// Holds bytes that are not on disk yet.
     pub busy: AtomicBool,
+    /// The block whose bytes it holds: readers get them from here until the writer needs the slot, not only until they are on disk.
+    /// Who follows a recording reads memory that way, not the disk. Only the writer locks it.
+    holds: Mutex<Option<(Weak<LiveShard>, u64)>>,
+}
+
+impl Slot {
+    pub fn new(index: usize, staging: Arc<Staging>) -> Self {
+        Self { index, staging, busy: AtomicBool::new(false), holds: Mutex::new(None) }
+    }
+
+    /// The writer begins a block in it.
+    pub fn hold(self: &Arc<Self>, shard: &Arc<LiveShard>, block: u64) {
+        self.busy.store(true, Ordering::Release);
+        *lock(&self.holds) = Some((Arc::downgrade(shard), block));
+        shard.blocks.write().unwrap_or_else(PoisonError::into_inner).insert(block, self.clone());
+    }
+
+    /// Takes it out of its shard's table, if its bytes are on disk and nobody reads them.
+    fn vacate(self: &Arc<Self>) -> bool {
+        if self.busy.load(Ordering::Acquire) {
+            return false;
+        }
+        let mut holds = lock(&self.holds);
+        if let Some((shard, block)) = &*holds
+            && let Some(shard) = shard.upgrade()
+        {
+            // A reader is looking something up: another slot is found sooner than this one waited for.
+            let Ok(mut blocks) = shard.blocks.try_write() else { return false };
+            // The pool's and the table's. While the table is locked nobody can begin to read.
+            if Arc::strong_count(self) > 2 {
+                return false;
+            }
+            blocks.remove(block);
+        }
+        *holds = None;
+        let free = Arc::strong_count(self) == 1;
+        // Pairs with the release of the reader that dropped its pin.
+        fence(Ordering::Acquire);
+        free
+    }
+
+    /// Whether it is on disk, and only readers keep it from being used again.
+    fn held(self: &Arc<Self>) -> bool {
+        let listed = lock(&self.holds).as_ref().is_some_and(|(shard, _)| shard.strong_count() > 0);
+        !self.busy.load(Ordering::Relaxed) && Arc::strong_count(self) > 1 + usize::from(listed)
+    }
 }
 
 /// A shard that is being written, flushed or sealed.
@@ -39,7 +85,7 @@ pub(crate) struct LiveShard {
     pub last_published: Mutex<Option<Published>>,
     pub first: AtomicI64,
     pub last: AtomicI64,
-    /// Blocks whose bytes are not in the file yet, or not all of them.
+    /// Blocks whose bytes are in a slot: those that are not in the file yet, and those whose slot was not needed since.
     pub blocks: RwLock<BTreeMap<u64, Arc<Slot>>>,
     /// Offset in each block of the first record that begins there, for `verify` to find its way after damage.
     pub anchors: Mutex<Vec<u64>>,
@@ -100,6 +146,9 @@ pub(crate) struct TapLive {
     /// The flusher has ended: what is not in a file then stays in staging, for recovery.
     pub flusher_done: AtomicBool,
     pub keeper: Bell,
+    /// Who reads it as it is written, and how many bytes they were given in all.
+    pub followers: AtomicUsize,
+    pub followed: AtomicU64,
     /// What keeps bytes from reaching the disk, while it does.
     pub trouble: Mutex<Option<StoreError>>,
 }
@@ -115,15 +164,11 @@ impl TapLive {
         open.or_else(|| lock(&self.next).clone().filter(|s| s.id == id))
     }
 
-    /// A slot that is on disk and that nobody reads; looks from `hint` on.
-    pub fn free_slot(&self, hint: usize) -> Option<&Arc<Slot>> {
+    /// A slot that is on disk and that nobody reads, now without a block; looks from `hint` on, and not at `except`. For the writer.
+    pub fn free_slot(&self, hint: usize, except: Option<usize>) -> Option<&Arc<Slot>> {
         let n = self.slots.len();
-        (0..n).map(|i| &self.slots[(hint + i) % n]).find(|slot| {
-            let free = !slot.busy.load(Ordering::Acquire) && Arc::strong_count(slot) == 1;
-            // Pairs with the release of the reader that dropped its pin.
-            fence(Ordering::Acquire);
-            free
-        })
+        let mut from_hint = (0..n).map(|i| &self.slots[(hint + i) % n]);
+        from_hint.find(|slot| Some(slot.index) != except && slot.vacate())
     }
 
     /// Keeps what is in the way; logged once, not at every try.
@@ -137,8 +182,7 @@ impl TapLive {
 
     /// Counts the slots that are on disk and that readers hold all the same.
     pub fn count_held(&self) {
-        let held = |s: &&Arc<Slot>| !s.busy.load(Ordering::Relaxed) && Arc::strong_count(s) > 1;
-        self.staging.set_held(self.slots.iter().filter(held).count());
+        self.staging.set_held(self.slots.iter().filter(|s| s.held()).count());
     }
 
     /// Bytes that are published and not in a file yet, and the room for them.

@@ -19,10 +19,21 @@ pub struct TapTail {
     watermark: CaptureTime,
 }
 
+impl Drop for TapTail {
+    fn drop(&mut self) {
+        if let Some(live) = &self.live {
+            live.followers.fetch_sub(1, Ordering::AcqRel);
+        }
+    }
+}
+
 impl TapTail {
     /// Begins behind `position` (a shard and the offset of the next record), or with the tap's oldest retained shard.
     pub fn new(store: &Store, tap: TapId, position: Option<(ShardId, u64)>) -> Self {
         let live = store.live_tap(tap);
+        if let Some(live) = &live {
+            live.followers.fetch_add(1, Ordering::AcqRel);
+        }
         Self {
             store: store.clone(),
             tap,
@@ -80,6 +91,9 @@ impl TapTail {
             let unread = shard.unread_chunk(self.position.1);
             if let Some(chunk) = unread.map_or_else(|| shard.chunk(self.position.1), |c| Ok(Some(c)))? {
                 self.position = (shard.id(), chunk.end());
+                if let Some(live) = &self.live {
+                    live.followed.fetch_add(chunk.bytes.len() as u64, Ordering::AcqRel);
+                }
                 return Ok(Some((shard, chunk)));
             }
             if !sealed {

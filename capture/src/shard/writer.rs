@@ -72,6 +72,8 @@ pub struct ShardWriter {
     options: WriterOptions,
     current: Option<Current>,
     hint: usize,
+    /// Bytes of records in all.
+    published: u64,
     threads: Vec<JoinHandle<()>>,
     stop: Arc<AtomicBool>,
 }
@@ -87,6 +89,8 @@ struct Current {
     /// Where the current block ends.
     block_end: u64,
     unpublished: bool,
+    /// Offset up to which it is published.
+    published: u64,
     last: CaptureTime,
 }
 
@@ -107,9 +111,7 @@ impl ShardWriter {
         let slots = (options.staging_bytes / SLOT_LEN) as usize;
         let path = place(store.dir(), &store.id().to_string(), info.id, slots);
         let staging = Arc::new(Staging::create(&path, slots)?);
-        let slots = (0..staging.slots())
-            .map(|index| Arc::new(Slot { index, staging: staging.clone(), busy: AtomicBool::new(false) }))
-            .collect();
+        let slots = (0..staging.slots()).map(|index| Arc::new(Slot::new(index, staging.clone()))).collect();
         let live = Arc::new(TapLive {
             info,
             staging,
@@ -121,6 +123,8 @@ impl ShardWriter {
             flusher: Default::default(),
             flusher_done: AtomicBool::new(false),
             keeper: Default::default(),
+            followers: Default::default(),
+            followed: Default::default(),
             trouble: Default::default(),
         });
         let first = flush::prepare(store, &live, &options)?;
@@ -128,7 +132,7 @@ impl ShardWriter {
         store.register_live(&live);
         let stop = Arc::new(AtomicBool::new(false));
         let threads = flush::start(store, &live, options, &stop)?;
-        Ok(Self { store: store.clone(), live, options, current: None, hint: 0, threads, stop })
+        Ok(Self { store: store.clone(), live, options, current: None, hint: 0, published: 0, threads, stop })
     }
 
     /// The tap that is written.
@@ -184,7 +188,7 @@ impl ShardWriter {
         if !current.unpublished {
             return;
         }
-        current.publish();
+        self.published += current.publish();
         self.store.notify();
     }
 
@@ -197,6 +201,14 @@ impl ShardWriter {
     /// Bytes that wait for the disk, and the room for them.
     pub fn queue(&self) -> (u64, u64) {
         self.live.queue()
+    }
+
+    /// Bytes that were published here and not yet given to those who follow; 0 when nobody does.
+    pub fn lead(&self) -> u64 {
+        match self.live.followers.load(Ordering::Acquire) {
+            0 => 0,
+            _ => self.published.saturating_sub(self.live.followed.load(Ordering::Acquire)),
+        }
     }
 
     /// What keeps packets from reaching the disk, if anything does at the moment.
@@ -263,7 +275,7 @@ impl ShardWriter {
 
     fn next_shard(&mut self) -> bool {
         // The slot first: a shard is only begun with its first block at hand.
-        let Some(slot) = self.live.free_slot(self.hint).cloned() else { return false };
+        let Some(slot) = self.live.free_slot(self.hint, None).cloned() else { return false };
         let Some(shard) = lock(&self.live.next).take() else {
             self.live.keeper.ring();
             return false;
@@ -278,6 +290,7 @@ impl ShardWriter {
             packets: 0,
             block_end: SLOT_LEN,
             unpublished: false,
+            published: FILE_HEADER_LEN,
             last: CaptureTime::from_nanos(0),
         };
         current.begin_block(0);
@@ -291,7 +304,7 @@ impl ShardWriter {
     }
 
     fn next_block(&mut self) -> bool {
-        let Some(slot) = self.live.free_slot(self.hint).cloned() else { return false };
+        let Some(slot) = self.live.free_slot(self.hint, None).cloned() else { return false };
         let Some(current) = &mut self.current else { return false };
         self.hint = slot.index + 1;
         current.slot = slot;
@@ -308,7 +321,7 @@ impl ShardWriter {
         // A record is at most 256 KiB: it reaches into one more block at the most.
         let this = self.current.as_ref().map(|c| c.slot.index);
         let next = loop {
-            match self.live.free_slot(self.hint).filter(|s| Some(s.index) != this) {
+            match self.live.free_slot(self.hint, this) {
                 Some(slot) => break slot.index,
                 None if self.options.when_full == WhenFull::Drop || lock(&self.live.trouble).is_some() => {
                     return false;
@@ -360,9 +373,8 @@ impl Drop for ShardWriter {
 
 impl Current {
     fn begin_block(&mut self, block: u64) {
-        self.slot.busy.store(true, Ordering::Release);
         self.shard.staging.assign(self.slot.index, self.shard.id, block);
-        self.shard.blocks.write().unwrap_or_else(PoisonError::into_inner).insert(block, self.slot.clone());
+        self.slot.hold(&self.shard, block);
     }
 
     #[inline]
@@ -378,9 +390,11 @@ impl Current {
         self.position += bytes.len() as u64;
     }
 
-    fn publish(&mut self) {
+    /// Gives the bytes that were not published before.
+    fn publish(&mut self) -> u64 {
         self.shard.last.store(self.last.nanos(), Ordering::Release);
         self.shard.word().store(self.shard.id, self.position, self.packets);
         self.unpublished = false;
+        self.position - std::mem::replace(&mut self.published, self.position)
     }
 }

@@ -4,11 +4,11 @@
 //! search; then its packets are in the first level only.
 
 use super::flows::Flows;
-use super::media::{FlowFacts, Media, SavedCarrier};
+use super::media::{FlowFacts, Media};
 use super::probe::{self, Probe, Unannounced};
 use super::session::Dealings;
 use super::world::World;
-use crate::index::PacketEntry;
+use crate::index::{Carrier, PacketEntry};
 use crate::interleaved::{Frame, Interleaved, InterleavedEvent};
 use crate::model::{FlowId, FlowKind, SessionEnd, Transport};
 use crate::rtcp::looks_like_rtcp;
@@ -70,7 +70,7 @@ struct Recent {
     tap: TapId,
     shard: ShardId,
     entry: u32,
-    carrier: SavedCarrier,
+    carrier: Carrier,
 }
 
 /// A segment and where it was captured.
@@ -389,7 +389,7 @@ impl Direction {
             tap: captured.tap,
             shard: captured.segment.at.shard,
             entry: captured.number,
-            carrier: SavedCarrier {
+            carrier: Carrier {
                 payload_offset: u32::from(entry.payload_offset),
                 payload_captured: entry.payload_captured(),
                 header: entry.header,
@@ -432,9 +432,11 @@ impl Way<'_> {
         }
         match RtpPacket::parse(frame.head, usize::from(frame.len)) {
             Ok(rtp) => {
-                let media = self.media(&rtp, frame, context.tap);
+                let (carriers, tap) = carriers_of(frame, self.recent, context.tap);
+                let media =
+                    Media::new(&rtp, u32::from(frame.len), (frame.time, tap), frame.pieces, &carriers);
                 let flow = || self.flow_facts(context.flows);
-                context.world.handle_rtp(track, media, rtp.payload, flow);
+                context.world.handle_rtp(track, &media, rtp.payload, flow);
             }
             Err(_) => context.world.stats.not_rtp += 1,
         }
@@ -461,7 +463,10 @@ impl Way<'_> {
             place: (*tap, *shard),
             way: way(frame.channel),
         };
-        let media = |rtp: &RtpPacket<'_>| make_media(rtp, frame, recent, *tap);
+        let (carriers, last_tap) = carriers_of(frame, recent, *tap);
+        let media = |rtp: &RtpPacket<'_>| {
+            Media::new(rtp, u32::from(frame.len), (frame.time, last_tap), frame.pieces, &carriers)
+        };
         let facts = || facts_of(flow, from, to, flows);
         self.probes[at].1.handle(&packet, &media, &facts, &mut self.dealings.session, world);
     }
@@ -474,11 +479,6 @@ impl Way<'_> {
         if let Some(track) = track {
             self.handle_announced(track, true, frame, context);
         }
-    }
-
-    #[inline]
-    fn media(&self, rtp: &RtpPacket<'_>, frame: &Frame<'_>, tap: TapId) -> Media {
-        make_media(rtp, frame, self.recent, tap)
     }
 
     fn flow_facts(&self, flows: &Flows) -> FlowFacts {
@@ -500,26 +500,20 @@ fn facts_of(flow: Option<u32>, from: SocketAddr, to: SocketAddr, flows: &Flows) 
     }
 }
 
+/// The captured packets of a frame's pieces, and the tap of the last.
 #[inline]
-fn make_media(rtp: &RtpPacket<'_>, frame: &Frame<'_>, recent: &VecDeque<Recent>, tap: TapId) -> Media {
-    let mut carriers = SmallVec::new();
-    let mut last_tap = tap;
+fn carriers_of(
+    frame: &Frame<'_>,
+    recent: &VecDeque<Recent>,
+    tap: TapId,
+) -> (SmallVec<[Carrier; 2]>, TapId) {
+    let (mut carriers, mut last_tap) = (SmallVec::new(), tap);
     for piece in frame.pieces {
-        match find_recent(recent, piece.at()) {
-            Some(r) => {
-                last_tap = r.tap;
-                carriers.push(r.carrier);
-            }
-            None => break,
-        }
+        let Some(found) = find_recent(recent, piece.at()) else { break };
+        last_tap = found.tap;
+        carriers.push(found.carrier);
     }
-    Media::new(
-        rtp,
-        u32::from(frame.len),
-        (frame.time, last_tap),
-        SmallVec::from_slice(frame.pieces),
-        carriers,
-    )
+    (carriers, last_tap)
 }
 
 /// The captured packet of a piece: mostly one of the last.

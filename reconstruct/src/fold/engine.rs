@@ -3,14 +3,14 @@
 use super::conversation::{Captured, Conversation, Outlook};
 use super::descriptor::{Descriptor, Detail, FlowHasher, PROTO_NONE};
 use super::flows::{Flows, Role};
-use super::media::{FlowFacts, Media, SavedCarrier};
+use super::media::{FlowFacts, Media};
 use super::output::{FoldStats, Observation, Output};
 use super::slab::Slab;
 use super::udp::{Datagram, Datagrams};
 use super::world::World;
 use super::{Limits, sweep};
 use crate::defrag::Defragmenter;
-use crate::index::{HeaderFields, PacketEntry};
+use crate::index::{Carrier, HeaderFields, PacketEntry};
 use crate::model::{FlowId, FlowKey, FlowKind, NextIds, SessionEnd};
 use crate::rtp::RtpPacket;
 use crate::span::{Location, Piece};
@@ -18,9 +18,10 @@ use crate::tcp::{Segment, Side, TcpLimits};
 use crate::wire::{Fragment, IpPair, TcpFlags};
 use capture::{CaptureTime, LinkType, RECORD_HEADER_LEN, ShardId, SourceId, TapId};
 use serde::{Deserialize, Serialize};
-use smallvec::{SmallVec, smallvec};
+use smallvec::SmallVec;
 use std::collections::VecDeque;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::slice::from_ref;
 
 /// Fragmented datagrams of which the flow is remembered for the fragments that follow the first.
 const FRAGMENTED_MAX: usize = 256;
@@ -395,7 +396,7 @@ impl Fold {
             offset: d.payload_offset,
             len: d.payload_captured,
         };
-        let carrier = SavedCarrier {
+        let carrier = Carrier {
             payload_offset: d.payload_offset,
             payload_captured: entry.payload_captured(),
             header: entry.header,
@@ -403,18 +404,18 @@ impl Fold {
         let datagram =
             Datagram { now: d.time, bytes, len: d.payload_len, tap: place.tap, shard: place.shard };
         let media = |rtp: &RtpPacket<'_>| {
-            Media::new(rtp, d.payload_len, (d.time, place.tap), smallvec![piece], smallvec![carrier])
+            Media::new(rtp, d.payload_len, (d.time, place.tap), from_ref(&piece), from_ref(&carrier))
         };
         self.give_datagram(datagrams, at, &datagram, media);
     }
 
     #[inline]
-    fn give_datagram(
+    fn give_datagram<'m>(
         &mut self,
         datagrams: u32,
         at: u32,
         datagram: &Datagram<'_>,
-        media: impl Fn(&RtpPacket<'_>) -> Media,
+        media: impl Fn(&RtpPacket<'_>) -> Media<'m>,
     ) {
         let Self { flows, datagrams: all, world, .. } = self;
         let Some(datagrams) = all.get_mut(datagrams) else { return };
@@ -456,7 +457,7 @@ impl Fold {
         let datagram =
             Datagram { now: d.time, bytes: udp.head, len: udp.len, tap: place.tap, shard: place.shard };
         let media = |rtp: &RtpPacket<'_>| {
-            Media::new(rtp, udp.len, (d.time, place.tap), pieces.clone(), SmallVec::new())
+            Media::new(rtp, udp.len, (d.time, place.tap), &pieces, &[])
         };
         self.give_datagram(datagrams, at, &datagram, media);
     }

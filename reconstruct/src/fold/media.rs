@@ -1,7 +1,7 @@
 //! An RTP packet on its way through the fold: its header and where its bytes are.
 
 use crate::codec::{HEAD_LEN, Placed};
-use crate::index::{Carrier, HeaderFields, MediaEntry, MediaFlags};
+use crate::index::{Carrier, MediaFlags, MediaView};
 use crate::model::FlowId;
 use crate::rtp::RtpPacket;
 use crate::span::Piece;
@@ -10,9 +10,9 @@ use serde::{Deserialize, Serialize};
 use smallvec::SmallVec;
 use std::net::SocketAddr;
 
-/// An RTP packet without its payload.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-pub struct Media {
+/// What an RTP header says, and when and where the packet came.
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
+pub struct MediaHead {
     /// When its last byte was captured.
     pub time: CaptureTime,
     /// The tap that captured its last piece.
@@ -31,20 +31,51 @@ pub struct Media {
     pub len: u32,
     /// Bytes of its payload on the wire.
     pub payload_len: u32,
-    /// Where its bytes are.
-    pub pieces: SmallVec<[Piece; 2]>,
-    /// The captured packets of the pieces; fewer when they are not known any more.
-    pub carriers: SmallVec<[SavedCarrier; 2]>,
 }
 
-impl Media {
+/// An RTP packet without its payload. It owns nothing: it goes through the fold as it is made, and is copied only to wait.
+#[derive(Clone, Copy, Debug)]
+pub struct Media<'a> {
+    /// The header.
+    pub head: MediaHead,
+    /// Where its bytes are.
+    pub pieces: &'a [Piece],
+    /// The captured packets of the pieces; fewer when they are not known any more.
+    pub carriers: &'a [Carrier],
+}
+
+impl<'a> Media<'a> {
+    /// From a parsed header and where the packet is.
+    #[inline]
+    pub fn new(
+        rtp: &RtpPacket<'_>,
+        len: u32,
+        (time, tap): (CaptureTime, TapId),
+        pieces: &'a [Piece],
+        carriers: &'a [Carrier],
+    ) -> Self {
+        let head = MediaHead {
+            time,
+            tap,
+            ssrc: rtp.ssrc.0,
+            seq: rtp.sequence.0,
+            timestamp: rtp.timestamp.0,
+            marker: rtp.marker,
+            payload_type: rtp.payload_type.get(),
+            len,
+            payload_len: rtp.payload_len as u32,
+        };
+        Self { head, pieces, carriers }
+    }
+
     /// The shard that holds its last byte.
     pub fn shard(&self) -> Option<ShardId> {
         self.pieces.last().map(|p| p.shard)
     }
 
     /// Its entry in the second level.
-    pub fn entry(&self, ext: u64, placed: Placed) -> MediaEntry {
+    #[inline]
+    pub fn entry(&self, ext: u64, placed: Placed) -> MediaView<'a> {
         let mut flags = MediaFlags::NONE;
         for (set, flag) in [
             (placed.au_start, MediaFlags::AU_START),
@@ -55,37 +86,14 @@ impl Media {
                 flags |= flag;
             }
         }
-        MediaEntry {
+        MediaView {
             seq: ext,
-            timestamp: self.timestamp,
-            marker: self.marker,
-            time: self.time,
+            timestamp: self.head.timestamp,
+            marker: self.head.marker,
+            time: self.head.time,
             flags,
             len: self.pieces.iter().map(|p| p.len).sum(),
-            pieces: self.pieces.clone(),
-        }
-    }
-
-    /// From a parsed header and where the packet is.
-    pub fn new(
-        rtp: &RtpPacket<'_>,
-        len: u32,
-        (time, tap): (CaptureTime, TapId),
-        pieces: SmallVec<[Piece; 2]>,
-        carriers: SmallVec<[SavedCarrier; 2]>,
-    ) -> Self {
-        Self {
-            time,
-            tap,
-            ssrc: rtp.ssrc.0,
-            seq: rtp.sequence.0,
-            timestamp: rtp.timestamp.0,
-            marker: rtp.marker,
-            payload_type: rtp.payload_type.get(),
-            len,
-            payload_len: rtp.payload_len as u32,
-            pieces,
-            carriers,
+            pieces: self.pieces,
         }
     }
 }
@@ -93,8 +101,10 @@ impl Media {
 /// An RTP packet that has to wait, with as much of its payload as the codecs look at.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Held {
-    /// The packet.
-    pub media: Media,
+    /// The header.
+    pub head: MediaHead,
+    pieces: SmallVec<[Piece; 2]>,
+    carriers: SmallVec<[Carrier; 2]>,
     /// Extended sequence number, once it is known.
     pub ext: u64,
     /// A packet with a higher number was captured before.
@@ -102,36 +112,26 @@ pub struct Held {
     /// Live viewers have it already.
     pub published: bool,
     /// The payload's beginning.
-    pub head: Vec<u8>,
+    pub payload: Vec<u8>,
 }
 
 impl Held {
-    /// Copies what is needed of the payload.
-    pub fn new(media: Media, ext: u64, payload: &[u8]) -> Self {
+    /// Copies what is needed of the packet.
+    pub fn new(media: &Media<'_>, ext: u64, payload: &[u8]) -> Self {
         Self {
-            media,
+            head: media.head,
+            pieces: SmallVec::from_slice(media.pieces),
+            carriers: SmallVec::from_slice(media.carriers),
             ext,
             late: false,
             published: false,
-            head: payload[..payload.len().min(HEAD_LEN)].to_vec(),
+            payload: payload[..payload.len().min(HEAD_LEN)].to_vec(),
         }
     }
-}
 
-/// What the second level has to know of a captured packet.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct SavedCarrier {
-    /// Where the transport payload begins in the record's data.
-    pub payload_offset: u32,
-    /// How much of it is in the shard.
-    pub payload_captured: u32,
-    /// What the header says.
-    pub header: HeaderFields,
-}
-
-impl From<SavedCarrier> for Carrier {
-    fn from(c: SavedCarrier) -> Self {
-        Self { payload_offset: c.payload_offset, payload_captured: c.payload_captured, header: c.header }
+    /// The packet.
+    pub fn media(&self) -> Media<'_> {
+        Media { head: self.head, pieces: &self.pieces, carriers: &self.carriers }
     }
 }
 

@@ -1,6 +1,6 @@
 //! Media that nobody announced: packets are kept until it is clear whether they are RTP, so that a stream has its first ones.
 
-use super::media::{FlowFacts, Held, Media};
+use super::media::{FlowFacts, Held, Media, MediaHead};
 use super::streams::{Facts, VIDEO_CLOCK_RATE};
 use super::world::World;
 use crate::codec::{Codec, GuessState, Kind, guess};
@@ -66,10 +66,10 @@ pub struct Way {
 impl Probe {
     /// A packet. `media` makes a [`Media`] of its parsed header, `flow` tells about its flow; `session` is where an inferred
     /// track belongs, a new one if there is none.
-    pub fn handle(
+    pub fn handle<'m>(
         &mut self,
         p: &Unannounced<'_>,
-        media: &impl Fn(&RtpPacket<'_>) -> Media,
+        media: &impl Fn(&RtpPacket<'_>) -> Media<'m>,
         flow: &impl Fn() -> FlowFacts,
         session: &mut Option<u32>,
         world: &mut World,
@@ -77,17 +77,17 @@ impl Probe {
         match self.recogniser.handle(p.bytes, p.len as usize) {
             Verdict::Undecided(_) => {
                 if let Ok(rtp) = RtpPacket::parse(p.bytes, p.len as usize) {
-                    self.keep(Held::new(media(&rtp), 0, rtp.payload), world);
+                    self.keep(Held::new(&media(&rtp), 0, rtp.payload), world);
                 }
             }
             Verdict::Rtp { .. } => {
                 let Ok(rtp) = RtpPacket::parse(p.bytes, p.len as usize) else { return };
                 let media = media(&rtp);
-                if let Some(track) = self.track_of(media.ssrc, media.payload_type) {
-                    return world.handle_rtp(track, media, rtp.payload, flow);
+                if let Some(track) = self.track_of(media.head.ssrc, media.head.payload_type) {
+                    return world.handle_rtp(track, &media, rtp.payload, flow);
                 }
-                let ssrc = media.ssrc;
-                self.keep(Held::new(media, 0, rtp.payload), world);
+                let ssrc = media.head.ssrc;
+                self.keep(Held::new(&media, 0, rtp.payload), world);
                 if let Some(codec) = self.wait(ssrc, p.now) {
                     self.open(ssrc, codec, p.way, flow, session, world);
                 }
@@ -147,25 +147,25 @@ impl Probe {
 
     /// A believed source's next packet was kept. The codec, when it is known; `Some(None)` when there is no more waiting for it.
     fn wait(&mut self, ssrc: u32, now: CaptureTime) -> Option<Option<Codec>> {
-        let mut kept = self.early.iter().filter(|h| h.media.ssrc == ssrc);
+        let mut kept = self.early.iter().filter(|h| h.head.ssrc == ssrc);
         let (first, last) = (kept.next()?, self.early.last()?);
-        if let (Some(codec), _) = Facts::default().format(first.media.payload_type) {
+        if let (Some(codec), _) = Facts::default().format(first.head.payload_type) {
             return Some(Some(codec));
         }
         let count = 1 + kept.count();
-        let began = first.media.time;
+        let began = first.head.time;
         let at = match self.waiting.iter().position(|w| w.ssrc == ssrc) {
             Some(at) => {
-                if let Some(codec) = guess(&mut self.waiting[at].guess, &last.head, last.media.marker) {
+                if let Some(codec) = guess(&mut self.waiting[at].guess, &last.payload, last.head.marker) {
                     return Some(Some(codec));
                 }
                 at
             }
             None => {
                 let mut state = GuessState::default();
-                let of_source = self.early.iter().filter(|h| h.media.ssrc == ssrc);
+                let of_source = self.early.iter().filter(|h| h.head.ssrc == ssrc);
                 if let Some(codec) =
-                    of_source.filter_map(|h| guess(&mut state, &h.head, h.media.marker)).last()
+                    of_source.filter_map(|h| guess(&mut state, &h.payload, h.head.marker)).last()
                 {
                     return Some(Some(codec));
                 }
@@ -191,15 +191,15 @@ impl Probe {
     ) {
         self.waiting.retain(|w| w.ssrc != ssrc);
         let early = self.take(ssrc, world);
-        let Some(first) = early.first().map(|h| &h.media) else { return };
+        let Some(first) = early.first().map(|h| h.head) else { return };
         let payload_type = first.payload_type;
         if self.tracks.len() >= TRACKS_MAX {
             return;
         }
-        let Some(track) = world.infer_track(first, codec, way, flow(), session) else { return };
+        let Some(track) = world.infer_track(&first, codec, way, flow(), session) else { return };
         self.tracks.push(Inferred { ssrc, payload_type, track });
         for held in early {
-            world.handle_rtp(track, held.media, &held.head, flow);
+            world.handle_rtp(track, &held.media(), &held.payload, flow);
         }
     }
 
@@ -218,7 +218,7 @@ impl Probe {
     /// What is kept of a source.
     fn take(&mut self, ssrc: u32, world: &mut World) -> Vec<Held> {
         let (of_source, others) =
-            std::mem::take(&mut self.early).into_iter().partition(|h| h.media.ssrc == ssrc);
+            std::mem::take(&mut self.early).into_iter().partition(|h| h.head.ssrc == ssrc);
         let of_source: Vec<Held> = of_source;
         self.early = others;
         world.early -= of_source.len().min(world.early);
@@ -236,7 +236,7 @@ impl World {
     /// A track for media that nobody announced.
     fn infer_track(
         &mut self,
-        first: &Media,
+        first: &MediaHead,
         codec: Option<Codec>,
         way: Way,
         flow: FlowFacts,

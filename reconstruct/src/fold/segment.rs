@@ -2,7 +2,7 @@
 
 use super::media::Media;
 use crate::codec::Placed;
-use crate::index::{Carrier, IndexBatch, L2Builder, MediaEntry};
+use crate::index::{IndexBatch, L2Builder, MediaView};
 use crate::model::{FlowId, GapRow, RtcpRow, SegmentId, SegmentPart, SegmentRow, SessionId, StreamId};
 use capture::{ShardId, TapId};
 use serde::{Deserialize, Serialize};
@@ -74,28 +74,28 @@ impl Segment {
 
     /// Adds a packet; gives its entry. `late`: a packet with a higher number was captured before.
     #[inline]
-    pub fn push(
+    pub fn push<'m>(
         &mut self,
-        media: &Media,
+        media: &Media<'m>,
         ext: u64,
         placed: Placed,
         late: bool,
         batch: &mut IndexBatch,
-    ) -> Option<MediaEntry> {
+    ) -> Option<MediaView<'m>> {
         let shard = media.shard()?;
         let entry = media.entry(ext, placed);
-        let part = self.part(media.tap, shard, batch);
+        let part = self.part(media.head.tap, shard, batch);
         let p = &mut part.part;
         if shard < p.shard {
             // Put in order only after its shard was closed: it stays in the first level alone.
             return None;
         }
-        p.first = p.first.min(media.time);
-        p.last = p.last.max(media.time);
+        p.first = p.first.min(media.head.time);
+        p.last = p.last.max(media.head.time);
         p.first_seq = p.first_seq.min(ext);
         p.last_seq = p.last_seq.max(ext);
         p.packets += 1;
-        p.bytes += u64::from(media.len);
+        p.bytes += u64::from(media.head.len);
         p.reordered += u64::from(late);
         p.access_units += u64::from(placed.au_start);
         p.clean_points += u64::from(placed.clean);
@@ -104,22 +104,21 @@ impl Segment {
         {
             batch.put_l2(block);
         }
-        let carriers: SmallVec<[Carrier; 2]> = media.carriers.iter().map(|c| Carrier::from(*c)).collect();
-        part.blocks.push(&entry, &carriers);
+        part.blocks.push(&entry, media.carriers);
         Some(entry)
     }
 
     /// Counts a packet that was there already.
-    pub fn duplicate(&mut self, media: &Media, batch: &mut IndexBatch) {
+    pub fn duplicate(&mut self, media: &Media<'_>, batch: &mut IndexBatch) {
         if let Some(shard) = media.shard() {
-            self.part(media.tap, shard, batch).part.duplicates += 1;
+            self.part(media.head.tap, shard, batch).part.duplicates += 1;
         }
     }
 
     /// A packet of a gap that was told came after all.
-    pub fn found(&mut self, media: &Media, batch: &mut IndexBatch) {
+    pub fn found(&mut self, media: &Media<'_>, batch: &mut IndexBatch) {
         if let Some(shard) = media.shard() {
-            let part = &mut self.part(media.tap, shard, batch).part;
+            let part = &mut self.part(media.head.tap, shard, batch).part;
             part.lost = part.lost.saturating_sub(1);
         }
     }

@@ -9,7 +9,7 @@ use super::output::{FoldStats, LiveMedia, Output};
 use super::segment::Segment;
 use super::streams::Streams;
 use crate::codec::{AccessUnits, Codec, GuessState, Placed, guess, look};
-use crate::index::{IndexBatch, MediaEntry};
+use crate::index::{IndexBatch, MediaView};
 use crate::model::{GapCause, GapEvidence, GapRow, NextIds, SegmentRow, StreamId};
 use crate::rtp::{RtpTimestamp, SequenceNumber};
 use crate::sequence::{Arrival, Gap, SequenceTracker};
@@ -60,15 +60,15 @@ impl Source {
     }
 
     /// A new source, which writes to `segment`.
-    pub fn new(media: &Media, row: SegmentRow, codec: Option<Codec>) -> Self {
+    pub fn new(media: &Media<'_>, row: SegmentRow, codec: Option<Codec>) -> Self {
         let segment = Segment::new(&row);
         Self {
-            ssrc: media.ssrc,
-            payload_type: media.payload_type,
+            ssrc: media.head.ssrc,
+            payload_type: media.head.payload_type,
             stream: segment.stream,
             segment,
             row,
-            last: media.time,
+            last: media.head.time,
             codec,
             guess: codec.is_none().then(GuessState::default),
             sequence: SequenceTracker::default(),
@@ -77,19 +77,19 @@ impl Source {
             next: None,
             aside: None,
             acknowledged_hole: 0,
-            place: (media.tap, media.shard().unwrap_or(ShardId(0))),
+            place: (media.head.tap, media.shard().unwrap_or(ShardId(0))),
         }
     }
 
     /// A packet with the beginning of its payload.
     #[inline]
-    pub fn handle(&mut self, media: Media, payload: &[u8], sinks: &mut Sinks<'_>) {
-        let now = media.time;
+    pub fn handle(&mut self, media: &Media<'_>, payload: &[u8], sinks: &mut Sinks<'_>) {
+        let now = media.head.time;
         self.last = self.last.max(now);
         if self.guess.is_some() {
-            self.learn(payload, media.marker, sinks);
+            self.learn(payload, media.head.marker, sinks);
         }
-        match self.sequence.handle(now, SequenceNumber(media.seq), RtpTimestamp(media.timestamp)) {
+        match self.sequence.handle(now, SequenceNumber(media.head.seq), RtpTimestamp(media.head.timestamp)) {
             Arrival::First(ext) => {
                 self.next = Some(ext.0.wrapping_add(1));
                 self.release(media, ext.0, payload, sinks);
@@ -109,18 +109,18 @@ impl Source {
                     self.drain(sinks);
                 } else {
                     if after_gap {
-                        self.segment.found(&media, &mut sinks.out.batch);
+                        self.segment.found(media, &mut sinks.out.batch);
                     }
                     self.write(media, ext.0, Placed::default(), true, true, sinks);
                 }
             }
-            Arrival::Duplicate(_) => self.segment.duplicate(&media, &mut sinks.out.batch),
+            Arrival::Duplicate(_) => self.segment.duplicate(media, &mut sinks.out.batch),
             Arrival::Doubtful => self.aside = Some(Held::new(media, 0, payload)),
             Arrival::Restart { sequence, doubtful } => {
                 self.restart(now, sinks);
                 let aside = self.aside.take();
                 if let (Some(first), Some(held)) = (doubtful, aside) {
-                    self.release(held.media, first.0, &held.head, sinks);
+                    self.release(&held.media(), first.0, &held.payload, sinks);
                 }
                 self.next = Some(sequence.0.wrapping_add(1));
                 self.release(media, sequence.0, payload, sinks);
@@ -175,14 +175,14 @@ impl Source {
                 self.units.handle_gap();
             }
             self.next = Some(held.ext.wrapping_add(1));
-            self.release_held(held, sinks);
+            self.release_held(&held, sinks);
         }
     }
 
-    fn hold(&mut self, media: Media, ext: u64, payload: &[u8], sinks: &mut Sinks<'_>) {
+    fn hold(&mut self, media: &Media<'_>, ext: u64, payload: &[u8], sinks: &mut Sinks<'_>) {
         let late = self.pending.back().is_some_and(|last| last.ext > ext);
         if sinks.out.live {
-            self.publish_early(&media, ext, payload, sinks.out);
+            self.publish_early(media, ext, payload, sinks.out);
         }
         let mut held = Held::new(media, ext, payload);
         held.published = sinks.out.live;
@@ -203,7 +203,7 @@ impl Source {
             }
             let Some(held) = self.pending.pop_front() else { return };
             self.next = Some(held.ext.wrapping_add(1));
-            self.release_held(held, sinks);
+            self.release_held(&held, sinks);
         }
     }
 
@@ -231,10 +231,10 @@ impl Source {
         // Packets before the gap come out first, so that the row belongs to where the packet after it is.
         while self.pending.front().is_some_and(|h| h.ext < gap.first.0) {
             let Some(held) = self.pending.pop_front() else { break };
-            self.release_held(held, sinks);
+            self.release_held(&held, sinks);
         }
         let place = match self.pending.front() {
-            Some(Held { media, .. }) => (media.tap, media.shard().unwrap_or(self.place.1)),
+            Some(held) => (held.head.tap, held.media().shard().unwrap_or(self.place.1)),
             None => self.place,
         };
         let (n, row) = self.segment.gap(row, place, &mut sinks.out.batch);
@@ -255,22 +255,22 @@ impl Source {
 
     /// The next packet in order.
     #[inline]
-    fn release(&mut self, media: Media, ext: u64, payload: &[u8], sinks: &mut Sinks<'_>) {
+    fn release(&mut self, media: &Media<'_>, ext: u64, payload: &[u8], sinks: &mut Sinks<'_>) {
         self.release_as(media, ext, payload, false, true, sinks);
     }
 
     #[inline]
     fn release_as(
         &mut self,
-        media: Media,
+        media: &Media<'_>,
         ext: u64,
         payload: &[u8],
         late: bool,
         publish: bool,
         sinks: &mut Sinks<'_>,
     ) {
-        let look = look(self.codec, payload, media.payload_len as usize);
-        let placed = self.units.handle(RtpTimestamp(media.timestamp), media.marker, &look);
+        let look = look(self.codec, payload, media.head.payload_len as usize);
+        let placed = self.units.handle(RtpTimestamp(media.head.timestamp), media.head.marker, &look);
         if let Some(codec) = self.codec {
             for range in &look.parameter_sets {
                 if let Some(nal) = payload.get(range.start as usize..range.end as usize) {
@@ -284,7 +284,7 @@ impl Source {
     #[inline]
     fn write(
         &mut self,
-        media: Media,
+        media: &Media<'_>,
         ext: u64,
         placed: Placed,
         late: bool,
@@ -292,33 +292,33 @@ impl Source {
         sinks: &mut Sinks<'_>,
     ) {
         if let Some(shard) = media.shard() {
-            self.place = (media.tap, shard);
+            self.place = (media.head.tap, shard);
         }
         sinks.stats.media_packets += 1;
-        let Some(entry) = self.segment.push(&media, ext, placed, late, &mut sinks.out.batch) else { return };
+        let Some(entry) = self.segment.push(media, ext, placed, late, &mut sinks.out.batch) else { return };
         if publish && sinks.out.live {
-            self.publish(media.payload_type, entry, sinks.out);
+            self.publish(media.head.payload_type, entry, sinks.out);
         }
     }
 
-    fn publish(&self, payload_type: u8, entry: MediaEntry, out: &mut Output) {
+    fn publish(&self, payload_type: u8, entry: MediaView<'_>, out: &mut Output) {
         let Self { stream, ssrc, .. } = *self;
-        out.media.push(LiveMedia { stream, segment: self.segment.id, ssrc, payload_type, entry });
+        out.media.push(LiveMedia { stream, segment: self.segment.id, ssrc, payload_type, entry: entry.to_entry() });
     }
 
     /// Live viewers get what waits behind a hole at once, and put it in order themselves.
-    fn publish_early(&self, media: &Media, ext: u64, payload: &[u8], out: &mut Output) {
-        let look = look(self.codec, payload, media.payload_len as usize);
+    fn publish_early(&self, media: &Media<'_>, ext: u64, payload: &[u8], out: &mut Output) {
+        let look = look(self.codec, payload, media.head.payload_len as usize);
         let placed = Placed {
             au_start: false,
             clean: look.clean || look.opens,
             parameter_sets: !look.parameter_sets.is_empty(),
         };
-        self.publish(media.payload_type, media.entry(ext, placed), out);
+        self.publish(media.head.payload_type, media.entry(ext, placed), out);
     }
 
-    fn release_held(&mut self, held: Held, sinks: &mut Sinks<'_>) {
-        let Held { media, ext, late, published, head } = held;
-        self.release_as(media, ext, &head, late, !published, sinks);
+    fn release_held(&mut self, held: &Held, sinks: &mut Sinks<'_>) {
+        let Held { ext, late, published, ref payload, .. } = *held;
+        self.release_as(&held.media(), ext, payload, late, !published, sinks);
     }
 }

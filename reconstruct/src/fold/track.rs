@@ -57,21 +57,21 @@ impl Track {
 impl World {
     /// An RTP packet of a track.
     #[inline]
-    pub fn handle_rtp(&mut self, at: u32, media: Media, payload: &[u8], flow: impl FnOnce() -> FlowFacts) {
+    pub fn handle_rtp(&mut self, at: u32, media: &Media<'_>, payload: &[u8], flow: impl FnOnce() -> FlowFacts) {
         let Some(track) = self.tracks.get_mut(at) else { return };
         if let Some(session) = self.sessions.get_mut(track.session) {
             session.media_packets += 1;
-            session.last = session.last.max(media.time);
+            session.last = session.last.max(media.head.time);
         }
-        let found = track.sources.iter().position(|s| s.ssrc == media.ssrc);
+        let found = track.sources.iter().position(|s| s.ssrc == media.head.ssrc);
         let found = match found {
             Some(found) => found,
             None => {
-                if media.payload_len == 0 {
+                if media.head.payload_len == 0 {
                     self.stats.empty_rtp += 1;
                     return;
                 }
-                match self.open_source(at, &media, flow()) {
+                match self.open_source(at, media, flow()) {
                     Some(found) => found,
                     None => return,
                 }
@@ -158,15 +158,15 @@ impl World {
     }
 
     /// A source's first packet: finds its stream, begins its segment.
-    fn open_source(&mut self, at: u32, media: &Media, flow: FlowFacts) -> Option<usize> {
-        self.make_room(at, media.time);
+    fn open_source(&mut self, at: u32, media: &Media<'_>, flow: FlowFacts) -> Option<usize> {
+        self.make_room(at, media.head.time);
         let Self { tracks, sessions, streams, out, stats, drops: _, limits, ids, mac, .. } = self;
         let track = tracks.get_mut(at)?;
         let session = sessions.get_mut(track.session)?;
         if !track.facts.described {
-            session.describe_by_payload_type(track, media.payload_type);
+            session.describe_by_payload_type(track, media.head.payload_type);
         }
-        let (codec, clock_rate) = track.facts.format(media.payload_type);
+        let (codec, clock_rate) = track.facts.format(media.head.payload_type);
         let mut facts = track.facts.clone();
         facts.codec = codec.or(facts.codec.filter(|_| !track.facts.described));
         facts.clock_rate = clock_rate.or(facts.clock_rate);
@@ -178,19 +178,19 @@ impl World {
             stats.streams_over_bound += 1;
             return None;
         }
-        let found = (*mac, media.time);
-        let (stream, new) = streams.resolve(key, &facts, media.payload_type, track.transport, found, ids);
+        let found = (*mac, media.head.time);
+        let (stream, new) = streams.resolve(key, &facts, media.head.payload_type, track.transport, found, ids);
         if new && let Some(row) = streams.get(stream) {
-            out.event(FoldEvent::StreamFound { stream, name: row.name.clone(), at: media.time });
+            out.event(FoldEvent::StreamFound { stream, name: row.name.clone(), at: media.head.time });
         }
-        session.note_media(track.number, stream, &flow, media.time, out);
+        session.note_media(track.number, stream, &flow, media.head.time, out);
         let row = SegmentRow {
             id: ids.take_segment(),
             stream,
             session: session.row.id,
             track: track.number,
-            ssrc: media.ssrc,
-            payload_type: media.payload_type,
+            ssrc: media.head.ssrc,
+            payload_type: media.head.payload_type,
             clock_rate: facts.clock_rate,
             flow: flow.id,
             src: flow.src,
@@ -198,18 +198,18 @@ impl World {
             vlans: flow.vlans.to_vec(),
             transport: track.transport,
             source: session.row.source,
-            began: media.time,
+            began: media.head.time,
         };
         out.batch.put_segment(&row);
         let codec = facts.codec.or_else(|| streams.get(stream).and_then(|row| row.codec));
         let segment = row.id;
         let mut source = Source::new(media, row, codec);
         if let Some((time, ssrc, timestamp, ntp)) = track.early_report.take()
-            && ssrc == media.ssrc
+            && ssrc == media.head.ssrc
             && let Some(shard) = media.shard()
         {
             let row = RtcpRow { segment, stream, time, timestamp, ntp };
-            source.segment.report(&row, (media.tap, shard), &mut out.batch);
+            source.segment.report(&row, (media.head.tap, shard), &mut out.batch);
         }
         track.sources.push(Box::new(source));
         Some(track.sources.len() - 1)

@@ -96,10 +96,10 @@ impl Datagrams {
 
     /// A datagram. `media` makes a [`Media`] of a parsed RTP header, `flow` tells about the flow.
     #[inline]
-    pub fn handle(
+    pub fn handle<'m>(
         &mut self,
         d: &Datagram<'_>,
-        media: impl Fn(&RtpPacket<'_>) -> Media,
+        media: impl Fn(&RtpPacket<'_>) -> Media<'m>,
         flow: impl Fn() -> FlowFacts,
         world: &mut World,
     ) {
@@ -114,7 +114,7 @@ impl Datagrams {
                     return;
                 }
                 match RtpPacket::parse(d.bytes, d.len as usize) {
-                    Ok(rtp) => world.handle_rtp(*track, media(&rtp), rtp.payload, flow),
+                    Ok(rtp) => world.handle_rtp(*track, &media(&rtp), rtp.payload, flow),
                     Err(_) => world.stats.not_rtp += 1,
                 }
             }

@@ -202,7 +202,7 @@ impl Fold {
         if l2.shard() != shard || !l2.accepts(time) {
             l2.roll(shard).into_iter().for_each(|b| self.batch.put_l2(b));
         }
-        l2.push(&media, &[Carrier::from(&packet)]);
+        l2.push(&media.view(), &[Carrier::from(&packet)]);
         if !self.parts.contains_key(&p.segment) {
             self.rows(p, time);
         }

@@ -26,7 +26,7 @@ mod reader;
 pub use builder::L2Builder;
 pub use reader::{Carriers, L2Reader};
 
-use super::types::{Carrier, HeaderFields, MediaEntry, MediaFlags};
+use super::types::{Carrier, HeaderFields, MediaEntry, MediaFlags, MediaView};
 use crate::span::Piece;
 use serde::{Deserialize, Serialize};
 
@@ -152,7 +152,7 @@ impl Predictor {
         })
     }
 
-    fn step(&mut self, e: &MediaEntry, end: Option<End>) {
+    fn step(&mut self, e: &MediaView<'_>, end: Option<End>) {
         let step = e.timestamp.wrapping_sub(self.timestamp);
         if !self.marker {
             self.each = step != 0;

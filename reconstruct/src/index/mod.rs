@@ -34,5 +34,5 @@ pub use read::DirectoryEntry;
 pub use rows::Row;
 pub use types::{
     BLOCK_ENTRIES_MAX, BLOCK_NANOS_MAX, BlockError, BlockRef, Carrier, DirectoryRow, HeaderFields, L1Block,
-    L1Key, L2Block, L2Key, MediaEntry, MediaFlags, PacketEntry,
+    L1Key, L2Block, L2Key, MediaEntry, MediaFlags, MediaView, PacketEntry,
 };

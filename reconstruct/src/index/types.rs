@@ -69,7 +69,7 @@ pub enum HeaderFields {
 }
 
 /// What the second level has to know of a packet that carries a piece, to predict the next.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Carrier {
     /// Where the transport payload begins in the record's data.
     pub payload_offset: u32,
@@ -107,6 +107,41 @@ pub struct MediaEntry {
     pub len: u32,
     /// Where its bytes are, in the order of the stream. Never empty.
     pub pieces: SmallVec<[Piece; 2]>,
+}
+
+impl MediaEntry {
+    /// The same without owning the pieces.
+    pub fn view(&self) -> MediaView<'_> {
+        let Self { seq, timestamp, marker, time, flags, len, ref pieces } = *self;
+        MediaView { seq, timestamp, marker, time, flags, len, pieces }
+    }
+}
+
+/// A [`MediaEntry`] whose pieces are somebody else's.
+#[derive(Clone, Copy, Debug)]
+pub struct MediaView<'a> {
+    /// Extended sequence number.
+    pub seq: u64,
+    /// RTP time stamp.
+    pub timestamp: u32,
+    /// Marker bit.
+    pub marker: bool,
+    /// When the last of its pieces was captured.
+    pub time: CaptureTime,
+    /// What is to be said about it.
+    pub flags: MediaFlags,
+    /// Bytes of the RTP packet, header included: the sum of the pieces.
+    pub len: u32,
+    /// Where its bytes are, in the order of the stream. Never empty.
+    pub pieces: &'a [Piece],
+}
+
+impl MediaView<'_> {
+    /// The same with its own pieces.
+    pub fn to_entry(self) -> MediaEntry {
+        let Self { seq, timestamp, marker, time, flags, len, pieces } = self;
+        MediaEntry { seq, timestamp, marker, time, flags, len, pieces: SmallVec::from_slice(pieces) }
+    }
 }
 
 /// A set of properties of an RTP packet.

@@ -18,7 +18,7 @@ use std::time::{Duration, Instant};
 /// How long a packet waits for a quiet tap of the same source that has not said how far it is.
 const SKEW: Duration = Duration::from_millis(250);
 /// Chunks (about 1 MiB each) of a tap that are taken apart ahead of the fold in bulk.
-const AHEAD_BULK: usize = 8;
+const AHEAD_BULK: usize = 4;
 /// Likewise live: one is folded while the next is written.
 const AHEAD_LIVE: usize = 1;
 /// A batch that has grown to this is committed whatever the time.

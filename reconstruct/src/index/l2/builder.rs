@@ -99,7 +99,7 @@ impl L2Builder {
     ///
     /// # Panics
     /// In debug builds, when the packet is not [accepted](Self::accepts) or has no pieces.
-    pub fn push(&mut self, e: &MediaEntry, carriers: &[Carrier]) {
+    pub fn push(&mut self, e: &MediaView<'_>, carriers: &[Carrier]) {
         debug_assert!(self.accepts(e.time), "a block is rolled before a packet that it does not accept");
         debug_assert!(!e.pieces.is_empty(), "an RTP packet is somewhere");
         let plain = carriers.len() == e.pieces.len() && self.plain(e, carriers);
@@ -134,7 +134,7 @@ impl L2Builder {
     }
 
     /// Whether the pieces are what a reader finds who knows where the first begins and how long the packet is.
-    fn plain(&self, e: &MediaEntry, carriers: &[Carrier]) -> bool {
+    fn plain(&self, e: &MediaView<'_>, carriers: &[Carrier]) -> bool {
         let mut sum = 0u64;
         for (i, (piece, carrier)) in e.pieces.iter().zip(carriers).enumerate() {
             let payload_end = u64::from(carrier.payload_offset) + u64::from(carrier.payload_captured);
@@ -170,7 +170,7 @@ impl L2Builder {
         }
     }
 
-    fn put_exception(&mut self, what: u8, e: &MediaEntry, seq_off: i64, timestamp_off: i32) {
+    fn put_exception(&mut self, what: u8, e: &MediaView<'_>, seq_off: i64, timestamp_off: i32) {
         let out = &mut self.bytes;
         out.push(EXCEPTION | what);
         if what & FLAGS != 0 {
@@ -193,7 +193,7 @@ impl L2Builder {
         if what & PIECES != 0 {
             let mut from = from;
             put(out, e.pieces.len() as u64);
-            for p in &e.pieces {
+            for p in e.pieces {
                 let elsewhere = if p.shard == self.shard { 0 } else { OTHER_SHARD };
                 put(out, zigzag(i64::from(p.entry) - i64::from(from)) << 2 | elsewhere);
                 if elsewhere != 0 {
@@ -207,7 +207,7 @@ impl L2Builder {
         }
     }
 
-    fn note(&mut self, e: &MediaEntry) {
+    fn note(&mut self, e: &MediaView<'_>) {
         let d = &mut self.directory;
         if self.count == 0 {
             d.start = e.time;

@@ -109,7 +109,7 @@ impl<B: AsRef<[u8]>> L2Reader<B> {
             len: found.pieces.iter().fold(0, |sum: u32, p| sum.saturating_add(p.len)),
             pieces: found.pieces,
         };
-        self.predictor.step(&media, found.end);
+        self.predictor.step(&media.view(), found.end);
         Ok(media)
     }
 

@@ -139,7 +139,7 @@ fn tcp_video(lens: &[u32], mss: u32, noise: u32) -> (Memory, Vec<(MediaEntry, Ve
 
 fn encode(media: &[(MediaEntry, Vec<Carrier>)]) -> L2Block {
     let mut b = builder();
-    media.iter().for_each(|(e, c)| b.push(e, c));
+    media.iter().for_each(|(e, c)| b.push(&e.view(), c));
     b.encode_partial().expect("not empty")
 }
 
@@ -214,7 +214,7 @@ fn blocks_follow_one_another() {
         if !b.accepts(e.time) {
             blocks.extend(b.roll(SHARD));
         }
-        b.push(e, c);
+        b.push(&e.view(), c);
     }
     blocks.extend(b.roll(ShardId(6)));
     assert_eq!(blocks.iter().map(|b| b.key.block).collect::<Vec<_>>(), [0, 1]);
@@ -224,7 +224,7 @@ fn blocks_follow_one_another() {
     let before = second.clean_before.unwrap();
     assert_eq!((before.shard, before.block, before.time), (SHARD, 0, at_ms(900 * 3)));
     // A packet that is far off in time begins a block.
-    b.push(&media[0].0, &[]);
+    b.push(&media[0].0.view(), &[]);
     assert!(b.accepts(at_ms(30_000)) && !b.accepts(at_ms(30_001)) && !b.accepts(at_ms(-30_001)));
 }
 
@@ -234,7 +234,7 @@ fn what_is_missing_is_counted() {
     let mut b = builder();
     for (i, (e, c)) in media.iter().enumerate() {
         if !(20..25).contains(&i) {
-            b.push(e, c);
+            b.push(&e.view(), c);
         }
     }
     assert_eq!(b.roll(SHARD).unwrap().directory.lost, 5);
@@ -287,10 +287,10 @@ proptest! {
     fn a_builder_kept_in_state_goes_on(at in 1usize..99) {
         let (_, media) = udp_video(100);
         let mut b = builder();
-        media[..at].iter().for_each(|(e, c)| b.push(e, c));
+        media[..at].iter().for_each(|(e, c)| b.push(&e.view(), c));
         let kept = postcard::to_stdvec(&b).unwrap();
         let mut b: L2Builder = postcard::from_bytes(&kept).unwrap();
-        media[at..].iter().for_each(|(e, c)| b.push(e, c));
+        media[at..].iter().for_each(|(e, c)| b.push(&e.view(), c));
         prop_assert_eq!(b.encode_partial().unwrap(), encode(&media));
     }
 }
