@@ -435,22 +435,18 @@ mod tests {
     fn an_import_that_was_cut_off_goes_on_without_doubling() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("a.pcap");
-        std::fs::write(&path, pcap(9_000)).unwrap();
+        std::fs::write(&path, pcap(20_000)).unwrap();
         let at = dir.path().join("store");
         {
             let store = Store::create(&at).unwrap();
             let lock = store.lock().unwrap();
-            let mut seen = 0;
             let cut = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
                 import_file(
                     &store,
                     &lock,
                     &path,
                     WriterOptions { shard_size: 2 << 20, ..Default::default() },
-                    &mut |_, _| {
-                        seen += 1;
-                        assert!(seen < 1, "cut off here");
-                    },
+                    &mut |done, _| assert!(done < CUT, "cut off here"),
                     &mut |_, _| {},
                 )
             }));
@@ -458,10 +454,13 @@ mod tests {
         }
         let store = Store::create(&at).unwrap();
         let report = import(&store, &path).unwrap();
-        assert!(report.packets == 9_000 && report.added < 9_000, "{report:?}");
-        assert_eq!(store.shards().iter().map(|s| s.packets).sum::<u64>(), 9_000);
+        assert!(report.packets == 20_000 && report.added < 20_000, "{report:?}");
+        assert_eq!(store.shards().iter().map(|s| s.packets).sum::<u64>(), 20_000);
         assert_eq!(store.sources().len(), 1);
     }
+
+    /// Where imports are cut off: in the third of their shards.
+    const CUT: u64 = 5 << 20;
 
     /// Begins to import `path` and stops as a kill would.
     fn cut_off(at: &Path, path: &Path) {
@@ -470,7 +469,14 @@ mod tests {
         store.recover(&lock).unwrap();
         let options = WriterOptions { shard_size: 2 << 20, ..Default::default() };
         let cut = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
-            import_file(&store, &lock, path, options, &mut |_, _| panic!("cut off here"), &mut |_, _| {})
+            import_file(
+                &store,
+                &lock,
+                path,
+                options,
+                &mut |done, _| assert!(done < CUT, "cut off here"),
+                &mut |_, _| {},
+            )
         }));
         assert!(cut.is_err());
     }
