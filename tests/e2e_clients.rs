@@ -5,10 +5,11 @@ mod lab;
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
-use lab::nal::{Codec, assert_same_video, position};
-use lab::players::{gstreamer, recorded_frames};
-use lab::program::{Store, word};
+use lab::nal::{Codec, assert_same_video, is_key_picture, position};
+use lab::players::{gstreamer, recorded_frames, recorded_pictures, snapshot};
+use lab::program::{Server, Store, word};
 use lab::rtsp::{Frame, Wire};
+use lab::timing::{Sent, sent};
 use lab::{fixture, root, skip, topology};
 
 #[test]
@@ -72,6 +73,53 @@ fn live555_plays() {
     let all = recorded_frames(&export, Codec::H264, store.dir.path());
     assert!(seen.len() >= 10, "ffmpeg saw {} frames behind live555", seen.len());
     assert!(position(&all, &seen[..10]).is_some(), "what came through live555 is another picture");
+}
+
+/// A snapshot of some moment is the picture of the clean point at or before it, as the VMS recorded it.
+#[test]
+fn snapshots_show_the_picture() {
+    need!("snapshots", "ffmpeg", "tshark");
+    for (name, extension, codec) in
+        [("gst-udp-h264", "h264", Codec::H264), ("live555-tcp-h265", "h265", Codec::H265)]
+    {
+        let (capture, truth) = (fixture(&format!("{name}.pcap")), fixture(&format!("{name}.{extension}")));
+        let store = Store::import(std::slice::from_ref(&capture));
+        let server = store.serve();
+        let scratch = store.dir.path();
+        let theirs = recorded_pictures(&truth, codec, scratch);
+        let video = store.video();
+        let first = snapshot(
+            &mut Command::new("ffmpeg"),
+            &["-rtsp_transport", "tcp", "-i", &server.url(&video)],
+            &scratch.join("first.png"),
+        );
+        let at = theirs.iter().position(|p| *p == first).expect("the first picture is one of the VMS's");
+        // The VMS recorded from the first picture on, and one picture is one slice here.
+        let sent = &sent(&capture)[..theirs.len()];
+        assert_eq!(at, 0);
+        let keys = is_key_picture(&truth, codec);
+        for moment in [sent.len() / 3, sent.len() / 2, sent.len() * 4 / 5] {
+            let key = (0..=moment).rev().find(|&i| keys[i]).expect("it begins with a key frame");
+            // A hair after the picture's first packet.
+            let from =
+                jiff::Timestamp::from_microsecond((sent[moment].captured * 1e6) as i64 + 5).expect("a time");
+            let url = format!(
+                "rtsp://{}/{}?from={from}&to={}",
+                server.address,
+                word(&video["name"]),
+                word(&video["last"])
+            );
+            let to = scratch.join(format!("{moment}.png"));
+            for transport in ["tcp", "udp"] {
+                let seen =
+                    snapshot(&mut Command::new("ffmpeg"), &["-rtsp_transport", transport, "-i", &url], &to);
+                assert_eq!(
+                    seen, theirs[key],
+                    "{name}: {from} is in picture {moment}, whose key frame is {key}"
+                );
+            }
+        }
+    }
 }
 
 fn npt_end(range: &str) -> f64 {
@@ -158,6 +206,48 @@ fn vlc_gets_what_it_needs() {
     );
     let teardown = wire.ask("TEARDOWN", &url, &session);
     assert_eq!(teardown.status, 200, "{}", teardown.head);
+}
+
+/// SETUP over the client's own connection and PLAY; what comes is in `frames`.
+fn play(server: &Server, url: &str) -> Wire {
+    let mut wire = Wire::connect(server.address);
+    let describe = wire.ask("DESCRIBE", url, "Accept: application/sdp\r\n");
+    let media = describe.body.split("m=").nth(1).unwrap_or_else(|| panic!("no media in {}", describe.body));
+    let control = media.lines().find_map(|l| l.strip_prefix("a=control:")).expect("a control URI").trim();
+    let base = describe.header("Content-Base").expect("Content-Base").trim_end_matches('/').to_owned();
+    let track = if control.starts_with("rtsp://") { control.to_owned() } else { format!("{base}/{control}") };
+    let setup = wire.ask("SETUP", &track, "Transport: RTP/AVP/TCP;unicast;interleaved=0-1\r\n");
+    assert_eq!(setup.status, 200, "{}", setup.head);
+    let play = wire.ask("PLAY", url, &format!("Session: {}\r\n", setup.session()));
+    assert_eq!(play.status, 200, "{}", play.head);
+    wire
+}
+
+/// Packets come at the pace at which the camera sent them, whatever their time stamps say.
+#[test]
+fn playback_keeps_the_original_pace() {
+    need!("pace", "tshark");
+    let capture = fixture("gst-udp-h264.pcap");
+    let store = Store::import(std::slice::from_ref(&capture));
+    let server = store.serve();
+    let mut wire = play(&server, &server.url(&store.video()));
+    let ended = wire.listen(Duration::from_secs(10), |frames| frames.iter().any(|f| is_rtcp(f, 203)));
+    assert!(ended, "no BYE");
+    let packets: Vec<_> = wire.frames.iter().filter(|f| f.channel == 0).collect();
+    let pictures: Vec<_> = packets.split_inclusive(|p| p.data[1] & 0x80 != 0).map(|p| p[0]).collect();
+    let sent: Vec<Sent> = sent(&capture);
+    assert!(pictures.len() >= 30 && pictures.len() <= sent.len(), "{} of {}", pictures.len(), sent.len());
+    let late: Vec<f64> = pictures
+        .iter()
+        .zip(&sent)
+        .map(|(p, s)| (p.at - pictures[0].at).as_secs_f64() - (s.captured - sent[0].captured))
+        .collect();
+    let mut sorted = late.clone();
+    sorted.sort_by(f64::total_cmp);
+    // The first picture is the measure of all others; it may itself have been late by what this machine was busy with.
+    assert!(sorted[0] > -0.1, "a picture came {} s early: {late:.3?}", -sorted[0]);
+    assert!(sorted[sorted.len() / 2].abs() < 0.04, "half of the pictures came late: {late:.3?}");
+    assert!(sorted[sorted.len() - 1] < 0.5, "{late:.3?}");
 }
 
 #[test]

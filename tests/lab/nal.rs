@@ -17,6 +17,14 @@ impl Codec {
         }
     }
 
+    /// A part of a picture, no message beside it.
+    fn is_slice(self, nal: &[u8]) -> bool {
+        match self {
+            Codec::H264 => matches!(nal[0] & 0x1f, 1..=5),
+            Codec::H265 => (nal[0] >> 1) & 0x3f < 32,
+        }
+    }
+
     pub fn is_key(self, nal: &[u8]) -> bool {
         match self {
             Codec::H264 => nal[0] & 0x1f == 5,
@@ -100,6 +108,12 @@ pub fn assert_rest_of_video(export: &Path, truth: &Path, codec: Codec) {
     let rest = &theirs[at..];
     assert!(rest.len() >= 8, "only {} NAL units overlap", rest.len());
     assert!(ours.starts_with(rest), "{}", first_difference(ours, rest));
+}
+
+/// For each picture of a file, from its first key frame on, whether it is a key picture. For one slice a picture.
+pub fn is_key_picture(path: &Path, codec: Codec) -> Vec<bool> {
+    let units = video(path, codec).into_iter().filter(|n| codec.is_slice(n));
+    units.map(|n| codec.is_key(&n)).skip_while(|key| !key).collect()
 }
 
 /// Writes what stands in `file` from its first key frame on, parameter sets before it, to `to`. A VMS that joins a running camera may

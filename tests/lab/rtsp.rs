@@ -16,6 +16,8 @@ pub struct Wire {
 pub struct Frame {
     pub channel: u8,
     pub data: Vec<u8>,
+    /// When it was taken off the connection.
+    pub at: Instant,
 }
 
 #[derive(Debug)]
@@ -81,7 +83,7 @@ impl Wire {
             let len = usize::from(u16::from_be_bytes([self.buffer[2], self.buffer[3]]));
             if self.buffer.len() >= 4 + len {
                 let data = self.buffer[4..4 + len].to_vec();
-                self.frames.push(Frame { channel: self.buffer[1], data });
+                self.frames.push(Frame { channel: self.buffer[1], data, at: Instant::now() });
                 self.buffer.drain(..4 + len);
                 return None;
             }

@@ -31,6 +31,26 @@ pub enum Kind {
     Live555,
 }
 
+/// Where packets on their way from the first camera to the VMS can be lost.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Place {
+    /// Where the switch receives them; for a mirror of the VMS's port (`LAB_MODE=vms`). Not in the camera: a sender that loses packets
+    /// itself is told, and it is not TCP that sends them again.
+    BeforeMirror,
+    /// In the VMS.
+    BehindMirror,
+}
+
+impl Place {
+    /// The node, and nftables' family and hook.
+    fn hook(self) -> (&'static str, &'static str, &'static str) {
+        match self {
+            Place::BeforeMirror => ("sw", "netdev", "ingress device cam1-eth0"),
+            Place::BehindMirror => ("vms", "inet", "input"),
+        }
+    }
+}
+
 fn script() -> PathBuf {
     root().join("scripts/lab/lab")
 }
@@ -125,25 +145,36 @@ impl Lab {
         }
     }
 
-    /// The VMS: ffmpeg copies what it receives into a file for `seconds`.
+    /// The VMS: ffmpeg copies the video that it receives into a file for `seconds`, and what it knows of each packet into another
+    /// (`packets_of`).
     pub fn vms(&self, url: &str, transport: &str, format: &str, seconds: f32, to: &Path) -> Child {
+        let seconds = seconds.to_string();
         let mut command = self.at("vms", "ffmpeg");
-        command.args([
-            "-nostdin",
-            "-y",
-            "-v",
-            "error",
-            "-rtsp_transport",
-            transport,
-            "-i",
-            url,
-            "-map",
-            "0:v",
-            "-t",
-            &seconds.to_string(),
-        ]);
-        command.args(["-c", "copy", "-f", format]).arg(to);
+        command.args(["-nostdin", "-y", "-v", "error", "-rtsp_transport", transport, "-i", url]);
+        command.args(["-map", "0:v", "-t", &seconds, "-c", "copy", "-f", format]).arg(to);
+        command.args(["-map", "0:v", "-t", &seconds, "-c", "copy", "-f", "framemd5"]).arg(packets_of(to));
         command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().expect("bash is there")
+    }
+
+    /// From now on packets are lost at `place`: of those that `rule` (nftables) matches each `nth`.
+    pub fn lose(&self, place: Place, rule: &str, nth: u32) {
+        let (node, family, hook) = place.hook();
+        let table = format!(
+            "table {family} loss {{ counter lost {{ }}; chain c {{ type filter hook {hook} priority 0; \
+             {rule} numgen inc mod {nth} {} counter name lost drop; }}; }}",
+            nth / 2
+        );
+        let loaded = self.at(node, "nft").arg(table).output().expect("bash is there");
+        assert!(loaded.status.success(), "nft: {}", text(&loaded.stderr));
+    }
+
+    /// How many packets were lost by `lose`.
+    pub fn lost(&self, place: Place) -> u64 {
+        let (node, family, _) = place.hook();
+        let counter = self.at(node, "nft").args(["list", "counter", family, "loss", "lost"]).output();
+        let said = text(&counter.expect("bash is there").stdout);
+        let mut words = said.split_whitespace().skip_while(|w| *w != "packets");
+        words.nth(1).and_then(|n| n.parse().ok()).unwrap_or_else(|| panic!("no counter in {said}"))
     }
 
     /// `tapdeck record` at the tap, with RTSP on the management network; returns when it listens.
@@ -174,6 +205,13 @@ impl Lab {
     pub fn dir(&self) -> &Path {
         self.dir.path()
     }
+}
+
+/// Beside a recording of `Lab::vms`: one line a packet, with its presentation time, as ffmpeg's framemd5 writes them.
+pub fn packets_of(recording: &Path) -> PathBuf {
+    let mut name = recording.file_name().unwrap_or_default().to_owned();
+    name.push(".packets");
+    recording.with_file_name(name)
 }
 
 impl Drop for Lab {
