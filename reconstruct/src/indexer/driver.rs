@@ -77,10 +77,15 @@ impl Driver {
     /// Goes on from what the index has saved, or from the beginning.
     pub fn new(store: &Store, index: &Index, hub: Option<LiveHub>, mode: Mode) -> Result<Self, IndexerError> {
         let saved = Saved::load(store, index)?;
-        let (fold, source, positions) = match saved {
-            Some(saved) => (Fold::restore(&saved.fold)?, saved.source, saved.positions),
-            None => (Fold::new(Limits::default()), SourceId(0), BTreeMap::new()),
+        let (mut fold, source, positions, rows) = match saved {
+            Some((saved, rows)) => (Fold::restore(&saved.fold)?, saved.source, saved.positions, rows),
+            None => (Fold::new(Limits::default()), SourceId(0), BTreeMap::new(), None),
         };
+        let dirty = rows.is_some();
+        if let Some(rows) = rows {
+            fold.output().batch.put_rows(rows);
+            fold.put_again();
+        }
         let in_shard = fold.positions().map(|(tap, shard, ..)| (tap, shard)).collect();
         Ok(Self {
             footage: Footage::with(store.clone(), index.clone(), hub.clone()),
@@ -100,7 +105,7 @@ impl Driver {
             waiting_since: None,
             committed: Instant::now(),
             unwritten: Vec::new(),
-            dirty: false,
+            dirty,
             drops_read: 0,
             skew_exceeded: 0,
             unreadable_bytes: 0,

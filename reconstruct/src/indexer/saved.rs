@@ -1,8 +1,11 @@
 //! What the indexer goes on from, and how it finds its way back when shards and index disagree.
 
+use super::base::{self, Base};
+use super::bulk::taps_of;
 use super::error::IndexerError;
+use super::kept::State;
 use crate::fold::Fold;
-use crate::index::Index;
+use crate::index::{Index, Row};
 use capture::{ShardId, SourceId, Store, TapId};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -18,6 +21,9 @@ pub struct Saved {
     pub fold: Vec<u8>,
 }
 
+/// What the index has saved, and rows that have to be written again with it.
+type Loaded = (Saved, Option<Vec<Row>>);
+
 impl Saved {
     /// For the index.
     pub fn encode(&self) -> Vec<u8> {
@@ -30,22 +36,53 @@ impl Saved {
     }
 
     /// What the index has saved; `None` for a new index. After a power loss the index can be ahead of a shard that lost its
-    /// last second: it is then cut back to where that shard began.
-    pub fn load(store: &Store, index: &Index) -> Result<Option<Self>, IndexerError> {
+    /// last second, or of one that is gone: it is then cut back to a state before that, and `Some` rows are to be written again with
+    /// what is open in the state.
+    pub fn load(store: &Store, index: &Index) -> Result<Option<Loaded>, IndexerError> {
         let Some(state) = index.state()? else { return Ok(None) };
         let Some(saved) = Self::decode(&state) else { return Err(IndexerError::State) };
-        let shards = store.shards();
-        let ahead = saved.positions.values().filter_map(|(shard, offset)| {
-            let info = shards.iter().find(|s| s.id == *shard)?;
-            (info.sealed && *offset > info.bytes).then_some(*shard)
-        });
-        let Some(cut) = ahead.min() else { return Ok(Some(saved)) };
+        let Some(cut) = saved.ahead(store) else { return Ok(Some((saved, None))) };
         tracing::warn!(shard = %cut, "the index is ahead of what a power loss has left; it is made again from there");
-        let checkpoint = index.checkpoint(cut)?.filter(|c| !c.is_empty());
-        let Some(saved) = checkpoint.and_then(|c| Self::decode(&c)) else {
-            return Err(IndexerError::Ahead { shard: cut });
-        };
-        index.drop_from(cut, &Fold::restore(&saved.fold)?.next_ids())?;
-        Ok(Some(saved))
+        let (saved, from, rows) =
+            saved.before(store, index, cut)?.ok_or(IndexerError::Ahead { shard: cut })?;
+        index.drop_from(from, &Fold::restore(&saved.fold)?.next_ids())?;
+        Ok(Some((saved, Some(rows))))
+    }
+
+    /// The first shard of which it knows more than there is.
+    fn ahead(&self, store: &Store) -> Option<ShardId> {
+        let known: Vec<TapId> = store.taps().iter().map(|t| t.id).collect();
+        let positions = self.positions.iter().filter(|(tap, _)| known.contains(tap));
+        let ahead = positions.filter(|&(tap, &(shard, offset))| match store.shard_info(shard) {
+            Some(info) => info.sealed && offset > info.bytes,
+            // Deleted by retention, or never durable at all.
+            None => {
+                offset > capture::SHARD_HEADER_LEN
+                    && store.trimmed(*tap).last.is_none_or(|(last, _)| shard > last)
+            }
+        });
+        ahead.map(|(_, (shard, _))| *shard).min()
+    }
+
+    /// A state that is not ahead, the shard from which on nothing of the index stays, and rows that stay all the same.
+    fn before(
+        &self,
+        store: &Store,
+        index: &Index,
+        cut: ShardId,
+    ) -> Result<Option<(Self, ShardId, Vec<Row>)>, IndexerError> {
+        let taps = taps_of(store, self.source);
+        if taps.iter().filter(|tap| self.positions.contains_key(tap)).count() == 1 {
+            let checkpoint = index.checkpoint(cut)?.and_then(|c| Self::decode(&c));
+            let state = checkpoint.or_else(|| State::read(store, cut).map(|(_, saved)| saved));
+            return Ok(state.map(|state| (state, cut, Vec::new())));
+        }
+        // A state lies in the middle of the other taps' shards, and what was folded of them since can't be told from what was
+        // before: the source as a whole is folded again.
+        let first = store.shards().into_iter().find(|s| s.source == self.source).map(|s| s.id);
+        Ok(match (base::find(store, self.source, u64::MAX), first) {
+            (Base::Kept(state, rows), Some(first)) => Some((*state, first, rows)),
+            _ => None,
+        })
     }
 }

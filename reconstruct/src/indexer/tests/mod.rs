@@ -2,4 +2,5 @@
 
 mod again;
 mod check;
+mod power;
 mod recording;

@@ -5,7 +5,7 @@ use crate::footage::LiveHub;
 use crate::index::Index;
 use crate::indexer::{LiveIndexer, delete_shard, drop_deleted};
 use capture::{
-    CaptureTime, LinkType, NewTap, Provenance, Retention, ShardWriter, SourceKind, Store, WhenFull,
+    CaptureTime, LinkType, NewTap, Provenance, Retention, ShardWriter, SourceId, SourceKind, Store, WhenFull,
     WriterLock, WriterOptions,
 };
 use std::net::SocketAddrV4;
@@ -93,12 +93,8 @@ impl Recording {
         Self { store, lock, _dir: dir }
     }
 
-    /// A run of a recorder that keeps `max_bytes`.
-    pub fn run(&self, frames: &[Captured], max_bytes: u64) {
+    fn writers(&self, source: SourceId, frames: &[Captured], sync_interval: Duration) -> Vec<ShardWriter> {
         let Self { store, lock, .. } = self;
-        let index = Index::open(&store.index_dir()).unwrap();
-        drop_deleted(store, &index).unwrap();
-        let source = store.open_source(lock, SourceKind::Live, CaptureTime::MIN).unwrap();
         let open = |n: u32| {
             let tap = NewTap {
                 source,
@@ -111,22 +107,50 @@ impl Recording {
                 shard_size: SHARD,
                 staging_bytes: 8 << 20,
                 when_full: WhenFull::Wait,
+                sync_interval,
                 ..Default::default()
             };
             ShardWriter::open(store, lock, tap, options).unwrap()
         };
         let taps = frames.iter().map(|f| f.tap).max().unwrap_or(1);
-        let mut writers: Vec<ShardWriter> = (1..=taps).map(open).collect();
+        (1..=taps).map(open).collect()
+    }
+
+    /// A run in which the last `late` packets are indexed and not durable when `at_the_end` takes the store as it stands.
+    pub fn lose_power(&self, frames: &[Captured], late: usize, at_the_end: impl FnOnce(&Store)) -> u64 {
+        let Self { store, lock, .. } = self;
+        let index = Index::open(&store.index_dir()).unwrap();
+        let source = store.open_source(lock, SourceKind::Live, CaptureTime::MIN).unwrap();
+        let interval = Duration::from_secs(3);
+        let mut writers = self.writers(source, frames, interval);
+        let indexer = LiveIndexer::start(store, lock, &index, &LiveHub::new(), source).unwrap();
+        let (durable, lost) = frames.split_at(frames.len() - late);
+        for part in [durable, lost] {
+            write(&mut writers, part);
+            assert!(indexer.flush(Duration::from_secs(60)));
+            if part.len() == durable.len() {
+                // A round of syncing, and the next is far.
+                std::thread::sleep(interval + interval / 5);
+            }
+        }
+        index.sync().unwrap();
+        at_the_end(store);
+        for writer in writers {
+            writer.finish().unwrap();
+        }
+        indexer.finish().unwrap().packets
+    }
+
+    /// A run of a recorder that keeps `max_bytes`.
+    pub fn run(&self, frames: &[Captured], max_bytes: u64) {
+        let Self { store, lock, .. } = self;
+        let index = Index::open(&store.index_dir()).unwrap();
+        drop_deleted(store, &index).unwrap();
+        let source = store.open_source(lock, SourceKind::Live, CaptureTime::MIN).unwrap();
+        let mut writers = self.writers(source, frames, WriterOptions::default().sync_interval);
         let indexer = LiveIndexer::start(store, lock, &index, &LiveHub::new(), source).unwrap();
         for some in frames.chunks(2_000) {
-            for frame in some {
-                let len = frame.data.len() as u32;
-                writers[frame.tap as usize - 1].append(frame.time, len, &frame.data);
-            }
-            for writer in &mut writers {
-                writer.publish();
-                writer.set_watermark(some.last().unwrap().time);
-            }
+            write(&mut writers, some);
             assert!(indexer.flush(Duration::from_secs(60)));
             self.retain(&index, max_bytes);
         }
@@ -147,6 +171,17 @@ impl Recording {
 
     pub fn dump(&self) -> String {
         dump(&Index::open(&self.store.index_dir()).unwrap())
+    }
+}
+
+fn write(writers: &mut [ShardWriter], frames: &[Captured]) {
+    for frame in frames {
+        let len = frame.data.len() as u32;
+        writers[frame.tap as usize - 1].append(frame.time, len, &frame.data);
+    }
+    for writer in writers {
+        writer.publish();
+        writer.set_watermark(frames.last().unwrap().time);
     }
 }
 
