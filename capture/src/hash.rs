@@ -56,8 +56,6 @@ pub struct ShardHashes {
     pub whole: [u8; 32],
     /// CRC-32 of each MiB: says where, the hash says whether.
     pub blocks: Vec<u32>,
-    /// How many bytes that was.
-    pub bytes: u64,
 }
 
 impl ShardHasher {
@@ -69,9 +67,14 @@ impl ShardHasher {
         self.bytes += block.len() as u64;
     }
 
+    /// Bytes that are in.
+    pub fn bytes(&self) -> u64 {
+        self.bytes
+    }
+
     /// All blocks are in.
     pub fn finish(self) -> ShardHashes {
-        ShardHashes { whole: *self.whole.finalize().as_bytes(), blocks: self.blocks, bytes: self.bytes }
+        ShardHashes { whole: *self.whole.finalize().as_bytes(), blocks: self.blocks }
     }
 }
 

@@ -95,7 +95,7 @@ pub fn verify_shard(
     };
     report.found_bytes = file.metadata().map_err(StoreError::io("examining", &path))?.len();
     if let Some(expected) = info.hash {
-        let ShardHashes { whole: hash, blocks, .. } =
+        let ShardHashes { whole: hash, blocks } =
             hash_blocks(&file, || ()).map_err(StoreError::io("reading", &path))?;
         report.unchanged = Some(hash == expected);
         for (n, _) in info.blocks.iter().enumerate().filter(|(n, b)| blocks.get(*n) != Some(*b)) {
@@ -197,7 +197,7 @@ impl Store {
                 std::thread::sleep(pause);
             }
         });
-        let ShardHashes { whole: hash, blocks, .. } = hashed.map_err(StoreError::io("reading", &path))?;
+        let ShardHashes { whole: hash, blocks } = hashed.map_err(StoreError::io("reading", &path))?;
         // What was only read to be hashed is not kept in memory.
         let _ = rustix::fs::fadvise(&file, 0, None, rustix::fs::Advice::DontNeed);
         self.append(&JournalRecord::ShardHashed { shard: info.id, hash, blocks })?;

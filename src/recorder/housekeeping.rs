@@ -67,6 +67,9 @@ impl Hashing {
         let (stop, store) = (Arc::new(AtomicBool::new(false)), store.clone());
         let stopped = stop.clone();
         let work = move || {
+            if live {
+                capture::lower_priority();
+            }
             while !stopped.load(Ordering::Acquire) {
                 match store.hash_next_shard(pause) {
                     Ok(true) => {}

@@ -1,12 +1,14 @@
-//! From staging to disk: two threads a tap, so that a slow sync never stands between a full slot and its write.
+//! From staging to disk: two threads a tap, so that a slow sync never stands between a full slot and its write. (A third hashes: see
+//! [`hashing`].)
 //!
 //! The flusher writes blocks as they fill and the unfinished one every flush interval. The keeper makes the next shard ready,
 //! makes written bytes durable and says so in the mark, and seals shards that are full.
 
 use super::file::{ALIGNMENT, Mark, ShardFile};
+use super::hashing;
 use super::live::{LiveShard, TapLive, lock};
 use super::staging::{OPEN_SHARDS, SLOT_LEN};
-use super::writer::WriterOptions;
+use super::writer::{WhenFull, WriterOptions};
 use crate::StoreError;
 use crate::hash::{ShardHasher, ShardHashes};
 use crate::journal::JournalRecord;
@@ -49,7 +51,7 @@ pub fn prepare(store: &Store, live: &TapLive, options: &WriterOptions) -> Result
     }))
 }
 
-/// Starts both threads; they end when `stop` is set and everything is on disk.
+/// Starts the threads; they end when `stop` is set and everything is on disk.
 pub fn start(
     store: &Store,
     live: &Arc<TapLive>,
@@ -71,6 +73,7 @@ pub fn start(
                 flusher(&live, &options, &stop);
                 live.flusher_done.store(true, Ordering::Release);
                 live.keeper.ring();
+                live.hashing.ring();
             }),
         )?
     };
@@ -78,7 +81,14 @@ pub fn start(
         let (store, live, stop) = (store.clone(), live.clone(), stop.clone());
         spawn("keep", Box::new(move || Keeper { store, live, options }.run(&stop)))?
     };
-    Ok(vec![flusher, keeper])
+    if !options.hash {
+        return Ok(vec![flusher, keeper]);
+    }
+    let (live, stop) = (live.clone(), stop.clone());
+    // A file's writer waits for it, a live tap doesn't.
+    let low_priority = options.when_full == WhenFull::Drop;
+    let hasher = spawn("hash", Box::new(move || hashing::run(&live, &stop, low_priority)))?;
+    Ok(vec![flusher, keeper, hasher])
 }
 
 fn flusher(live: &TapLive, options: &WriterOptions, stop: &AtomicBool) {
@@ -91,8 +101,9 @@ fn flusher(live: &TapLive, options: &WriterOptions, stop: &AtomicBool) {
         }
         let mut result = Ok(());
         for shard in live.shards() {
-            result = result.and(flush(&shard, all));
+            result = result.and(flush(&shard, options, all));
         }
+        live.hashing.ring();
         match result {
             Ok(()) if stopping => return,
             Ok(()) => live.flusher.wait(options.flush_interval / 2),
@@ -108,7 +119,7 @@ fn flusher(live: &TapLive, options: &WriterOptions, stop: &AtomicBool) {
 }
 
 /// Writes what is published and not in the file: whole blocks, with `all` also the part of the last one.
-fn flush(shard: &LiveShard, all: bool) -> Result<(), StoreError> {
+fn flush(shard: &LiveShard, options: &WriterOptions, all: bool) -> Result<(), StoreError> {
     let full_at = shard.full_at.load(Ordering::Acquire);
     let published = shard.published();
     let committed = published.committed;
@@ -133,8 +144,9 @@ fn flush(shard: &LiveShard, all: bool) -> Result<(), StoreError> {
         shard.file.write(&pieces, from)?;
         flushed = end;
         shard.flushed.store(flushed, Ordering::Release);
-        for (_, slot) in slots.iter().filter(|(start, _)| start + SLOT_LEN <= end) {
-            shard.hash_block(slot, SLOT_LEN);
+        // A file's writer waits for the hasher too, who then says so.
+        let hashed_first = options.when_full == WhenFull::Wait && lock(&shard.hasher).is_some();
+        for (_, slot) in slots.iter().filter(|(start, _)| !hashed_first && start + SLOT_LEN <= end) {
             slot.busy.store(false, Ordering::Release);
         }
     }
@@ -143,11 +155,9 @@ fn flush(shard: &LiveShard, all: bool) -> Result<(), StoreError> {
     }
     // The last block, also when its last packets were written before the writer moved on.
     if full_at != 0 && flushed == full_at {
+        let hashed_first = options.when_full == WhenFull::Wait && lock(&shard.hasher).is_some();
         let blocks = shard.blocks.read().unwrap_or_else(PoisonError::into_inner);
-        for (block, slot) in blocks.iter().filter(|(_, slot)| slot.busy.load(Ordering::Acquire)) {
-            shard.hash_block(slot, full_at - block * SLOT_LEN);
-            slot.busy.store(false, Ordering::Release);
-        }
+        blocks.values().filter(|_| !hashed_first).for_each(|slot| slot.busy.store(false, Ordering::Release));
     }
     Ok(())
 }
@@ -246,11 +256,11 @@ impl Keeper {
         shard.file.seal(bytes)?;
         let anchors = lock(&shard.anchors).clone();
         self.store.append(&JournalRecord::ShardAnchors { shard: shard.id, offsets: anchors })?;
-        self.store.shard_sealed(shard.id, bytes, published.packets, shard.times())?;
-        let hashed = lock(&shard.hasher).take().map(ShardHasher::finish);
-        if let Some(ShardHashes { whole: hash, blocks, .. }) = hashed.filter(|h| h.bytes == bytes) {
+        // Before it is known as sealed: nobody reads it to hash it then.
+        if let Some(ShardHashes { whole: hash, blocks }) = hashing::finish(shard, bytes) {
             self.store.append(&JournalRecord::ShardHashed { shard: shard.id, hash, blocks })?;
         }
+        self.store.shard_sealed(shard.id, bytes, published.packets, shard.times())?;
         shard.file.remove_mark();
         *lock(&shard.last_published) = Some(published);
         shard.sealed.store(true, Ordering::Release);

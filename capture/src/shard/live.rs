@@ -15,7 +15,7 @@ use std::time::Duration;
 pub(crate) struct Slot {
     pub index: usize,
     pub staging: Arc<Staging>,
-    /// Holds bytes that are not on disk yet.
+    /// Holds bytes that are not on disk yet, or, where the writer waits for that, not hashed.
     pub busy: AtomicBool,
     /// The block whose bytes it holds: readers get them from here until the writer needs the slot, not only until they are on disk.
     /// Who follows a recording reads memory that way, not the disk. Only the writer locks it.
@@ -89,18 +89,11 @@ pub(crate) struct LiveShard {
     pub blocks: RwLock<BTreeMap<u64, Arc<Slot>>>,
     /// Offset in each block of the first record that begins there, for `verify` to find its way after damage.
     pub anchors: Mutex<Vec<u64>>,
-    /// Takes blocks in as they reach the file, where that is wanted: an import's shards need not be read again to be hashed.
+    /// What was hashed of it out of staging; `None` when that is not wanted, or came too late.
     pub hasher: Mutex<Option<ShardHasher>>,
 }
 
 impl LiveShard {
-    /// A block has reached the file for good: `len` bytes of it are the shard's.
-    pub fn hash_block(&self, slot: &Slot, len: u64) {
-        if let Some(hasher) = &mut *lock(&self.hasher) {
-            hasher.update(slot.staging.slot_bytes(slot.index, len.min(SLOT_LEN) as usize));
-        }
-    }
-
     pub fn word(&self) -> &CommitWord {
         self.staging.commit_word(self.place)
     }
@@ -146,6 +139,7 @@ pub(crate) struct TapLive {
     /// The flusher has ended: what is not in a file then stays in staging, for recovery.
     pub flusher_done: AtomicBool,
     pub keeper: Bell,
+    pub hashing: Bell,
     /// Who reads it as it is written, and how many bytes they were given in all.
     pub followers: AtomicUsize,
     pub followed: AtomicU64,

@@ -6,6 +6,7 @@
 mod file;
 mod flush;
 pub(crate) mod format;
+pub(crate) mod hashing;
 mod live;
 mod reader;
 mod recover;
@@ -17,6 +18,7 @@ pub(crate) use file::shard_path;
 pub use format::FILE_HEADER_LEN;
 pub use format::RECORD_HEADER_LEN;
 pub(crate) use format::RecordHeader;
+pub use hashing::lower_priority;
 pub(crate) use live::{LiveShard, TapLive};
 pub use reader::{Chunk, Record, RecordView, Records, Shard, ShardBytes};
 pub use recover::{Recovered, recover};

@@ -227,3 +227,33 @@ fn a_shard_that_is_opened_while_its_writer_moves_on_is_seen_to_end() {
     writer.finish().unwrap();
     assert!(shard.sealed() && shard.committed() > 24);
 }
+
+#[test]
+fn shards_are_hashed_out_of_memory_or_left_to_be_hashed() {
+    for when_full in [WhenFull::Wait, WhenFull::Drop] {
+        let dir = tempfile::tempdir().unwrap();
+        let store = Store::create(dir.path()).unwrap();
+        let lock = store.lock().unwrap();
+        let mut writer = writer(&store, &lock, 3 << 20, when_full);
+        for n in 0..20_000 {
+            if n % 1_000 == 0 && when_full == WhenFull::Drop {
+                // As slow as a network: nothing is dropped.
+                std::thread::sleep(Duration::from_millis(20));
+            }
+            assert_eq!(writer.append(time(n), 0, &packet(n)), Appended::Stored);
+            writer.publish();
+        }
+        writer.finish().unwrap();
+        let shards = store.shards();
+        let hashed = shards.iter().filter(|s| s.hash.is_some()).count();
+        match when_full {
+            WhenFull::Wait => assert_eq!(hashed, shards.len()),
+            WhenFull::Drop => assert!(hashed > 0, "none of {}", shards.len()),
+        }
+        while store.hash_next_shard(Duration::ZERO).unwrap() {}
+        for shard in store.shards() {
+            let report = crate::verify_shard(&store, &shard, &mut |_| {}).unwrap();
+            assert!(report.sound() && report.unchanged == Some(true), "{report:?}");
+        }
+    }
+}

@@ -38,7 +38,7 @@ pub struct WriterOptions {
     pub flush_interval: Duration,
     /// The longest a packet is not durable.
     pub sync_interval: Duration,
-    /// Hash the shards as they are written, rather than later by a thread of low priority.
+    /// Hash the shards out of memory where possible, rather than later from the disk.
     pub hash: bool,
 }
 
@@ -50,7 +50,7 @@ impl Default for WriterOptions {
             when_full: WhenFull::Drop,
             flush_interval: Duration::from_millis(250),
             sync_interval: Duration::from_secs(1),
-            hash: false,
+            hash: true,
         }
     }
 }
@@ -123,6 +123,7 @@ impl ShardWriter {
             flusher: Default::default(),
             flusher_done: AtomicBool::new(false),
             keeper: Default::default(),
+            hashing: Default::default(),
             followers: Default::default(),
             followed: Default::default(),
             trouble: Default::default(),
@@ -234,6 +235,7 @@ impl ShardWriter {
         self.stop.store(true, Ordering::Release);
         self.live.flusher.ring();
         self.live.keeper.ring();
+        self.live.hashing.ring();
         for thread in self.threads.drain(..) {
             let _ = thread.join();
         }
