@@ -61,7 +61,13 @@ impl Saved {
                     && store.trimmed(*tap).last.is_none_or(|(last, _)| shard > last)
             }
         });
-        ahead.map(|(_, (shard, _))| *shard).min()
+        // Of a shard before one that is gone the end may be gone too: it is folded again.
+        let last_of = |tap: TapId| store.shards().into_iter().rfind(|s| s.tap == tap).map(|s| s.id);
+        let from = |(tap, &(shard, _)): (&TapId, &(ShardId, u64))| match store.shard_info(shard) {
+            Some(_) => shard,
+            None => last_of(*tap).unwrap_or(shard),
+        };
+        ahead.map(from).min()
     }
 
     /// A state that is not ahead, the shard from which on nothing of the index stays, and rows that stay all the same.
