@@ -352,7 +352,10 @@ mod tests {
     }
 
     /// A UDP datagram of `len` payload bytes, and its fragments of `step` bytes.
-    fn datagram(len: usize, step: usize) -> (Vec<u8>, Vec<(u32, bool, std::ops::Range<usize>)>) {
+    /// A fragment: its offset, whether more follow, its bytes in the whole.
+    type Cut = (u32, bool, std::ops::Range<usize>);
+
+    fn datagram(len: usize, step: usize) -> (Vec<u8>, Vec<Cut>) {
         let mut bytes = vec![0x12, 0x34, 0x13, 0x88];
         bytes.extend_from_slice(&u16::try_from(len + 8).unwrap().to_be_bytes());
         bytes.extend_from_slice(&[0, 0]);

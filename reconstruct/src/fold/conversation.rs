@@ -22,8 +22,10 @@ use smallvec::SmallVec;
 use std::collections::VecDeque;
 use std::net::SocketAddr;
 
-/// Captured packets of a direction that are remembered: an interleaved frame of 64 KiB has 45 pieces of a full segment.
+/// Captured packets of a direction that are remembered at the most: an interleaved frame of 64 KiB has 45 pieces of a full segment.
 const RECENT_MAX: usize = 64;
+/// Those that are always remembered. More than that and what is under way would only make the state larger that each commit writes.
+const RECENT_MIN: usize = 4;
 /// Bytes of a direction after which a connection without anything of RTSP is not looked into any more.
 const UNDECIDED_BYTES_MAX: u64 = 512 << 10;
 /// Channels of one direction that are looked at without an announcement.
@@ -182,7 +184,7 @@ impl Conversation {
         let Self { connection, inside, acks, .. } = self;
         let segment = &captured.segment;
         if !segment.payload.is_empty() {
-            inside.sides[index(from)].remember(captured);
+            inside.sides[index(from)].remember(captured, connection.direction(from).held_segments());
         }
         let acked = &mut acks[index(from)];
         if segment.ack.wrapping_sub(*acked) as i32 > 0 || *acked == 0 {
@@ -380,8 +382,10 @@ impl Direction {
         }
     }
 
-    fn remember(&mut self, captured: &Captured<'_>) {
-        if self.recent.len() >= RECENT_MAX {
+    /// `held`: so many captured packets wait behind a hole.
+    fn remember(&mut self, captured: &Captured<'_>, held: usize) {
+        let wanted = (RECENT_MIN + held + self.framing.pieces_under_way()).min(RECENT_MAX);
+        while self.recent.len() >= wanted {
             self.recent.pop_front();
         }
         let entry = captured.entry;

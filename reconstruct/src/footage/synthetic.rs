@@ -234,7 +234,7 @@ impl Fold {
             presentation: name,
             camera_mac: None,
             kind: Kind::Video,
-            codec: Some(if p.stream % 2 == 0 { Codec::H265 } else { Codec::H264 }),
+            codec: Some(if p.stream.is_multiple_of(2) { Codec::H265 } else { Codec::H264 }),
             encrypted: false,
             transports: vec![Transport::Udp],
             payload_type: 96,

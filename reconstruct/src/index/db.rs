@@ -16,7 +16,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::sync::atomic::{AtomicU64, Ordering};
 
 /// The index's format. An index of a newer one is refused, one of an older one is to be made again.
-pub const FORMAT: u32 = 1;
+pub const FORMAT: u32 = 2;
 /// Memory for blocks that were read.
 pub const BLOCK_CACHE_BYTES: usize = 32 << 20;
 /// Memory for what was written and is not in a table yet.

@@ -21,18 +21,24 @@ pub struct Saved {
     pub fold: Vec<u8>,
 }
 
+/// No state is longer, in bytes: a length that says otherwise is not believed.
+const LEN_MAX: usize = 1 << 30;
+
 /// What the index has saved, and rows that have to be written again with it.
 type Loaded = (Saved, Option<Vec<Row>>);
 
 impl Saved {
-    /// For the index.
+    /// For the index: compressed, because it is written with every commit and holds the same descriptions and addresses many times.
     pub fn encode(&self) -> Vec<u8> {
-        postcard::to_stdvec(self).expect("plain data always encodes")
+        let plain = postcard::to_stdvec(self).expect("plain data always encodes");
+        lz4_flex::compress_prepend_size(&plain)
     }
 
     /// From the index, or from beside a shard.
     pub fn decode(bytes: &[u8]) -> Option<Self> {
-        postcard::from_bytes(bytes).ok()
+        let (len, packed) = lz4_flex::block::uncompressed_size(bytes).ok()?;
+        let plain = (len <= LEN_MAX).then(|| lz4_flex::decompress(packed, len).ok())??;
+        postcard::from_bytes(&plain).ok()
     }
 
     /// What the index has saved; `None` for a new index. After a power loss the index can be ahead of a shard that lost its

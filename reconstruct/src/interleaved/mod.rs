@@ -180,6 +180,16 @@ impl Interleaved {
         matches!(self.state, State::Dormant)
     }
 
+    /// Captured packets that what is begun has pieces in; many while it searches.
+    pub fn pieces_under_way(&self) -> usize {
+        match &self.state {
+            State::Frame => self.partial.pieces.len(),
+            State::Header(stash) => stash.runs.len(),
+            State::Searching(_) => PIECES_MAX,
+            State::Beginning | State::Boundary | State::Text(_) | State::Dormant => 0,
+        }
+    }
+
     /// Bytes kept for a search.
     pub fn held_bytes(&self) -> usize {
         if let State::Searching(search) = &self.state { search.held() } else { 0 }

@@ -92,6 +92,11 @@ impl Direction {
         self.stats
     }
 
+    /// Segments held behind a hole.
+    pub fn held_segments(&self) -> usize {
+        self.held.len()
+    }
+
     /// Bytes held behind a hole.
     pub fn held_bytes(&self) -> usize {
         self.held_bytes
