@@ -4,7 +4,7 @@
 //! live packets, and what a slow live client skips. All waiting can be dropped and taken up again.
 
 use crate::merge::{MergedReader, Queue, Start, Wanted};
-use crate::source::{LiveItem, LivePackets, MediaKind, Source, SourceError};
+use crate::source::{LiveItem, LivePackets, MediaKind, Source, SourceError, StartAt};
 use capture::CaptureTime;
 use std::future::poll_fn;
 use std::sync::Arc;
@@ -124,7 +124,8 @@ impl LiveFeed {
             });
         }
         let from = stored.iter().map(|w| w.to).min().unwrap_or(CaptureTime::MAX);
-        let reader = MergedReader::open(&**source, &stored, Start { from, exact: false, whole: false })?;
+        let reader =
+            MergedReader::open(&**source, &stored, Start { from, at: StartAt::LiveEdge, whole: false })?;
         Ok(Some(Self { preroll: StoreFeed::new(reader, chunk_bytes), tracks, skipped: 0 }))
     }
 

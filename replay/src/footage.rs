@@ -45,6 +45,7 @@ impl Source for Footage {
         let start = match start {
             StartAt::CleanPointBefore => Start::CleanPointBefore,
             StartAt::Exact => Start::Exact,
+            StartAt::LiveEdge => Start::LiveEdge,
         };
         let cursor = self.cursor(StreamId(track.0), from, to, start).map_err(failed)?;
         Ok(Box::new(StoredPackets(cursor)))

@@ -145,8 +145,8 @@ impl Queue {
 pub struct Start {
     /// The time asked for.
     pub from: CaptureTime,
-    /// True: at that very packet, also of a video track.
-    pub exact: bool,
+    /// Where video begins from there; everything else begins with the video.
+    pub at: StartAt,
     /// Ends with the last whole picture; false when live packets follow.
     pub whole: bool,
 }
@@ -154,8 +154,9 @@ pub struct Start {
 impl From<Plan> for Start {
     fn from(plan: Plan) -> Self {
         match plan {
-            Plan::Live => Self { from: CaptureTime::MAX, exact: false, whole: false },
-            Plan::Recorded { from, resume, .. } => Self { from, exact: resume, whole: true },
+            Plan::Live => Self { from: CaptureTime::MAX, at: StartAt::LiveEdge, whole: false },
+            Plan::Recorded { from, resume: true, .. } => Self { from, at: StartAt::Exact, whole: true },
+            Plan::Recorded { from, .. } => Self { from, at: StartAt::CleanPointBefore, whole: true },
         }
     }
 }
@@ -167,9 +168,9 @@ impl MergedReader {
         let mut tracks = Vec::with_capacity(wanted.len());
         let mut from = start.from;
         let (video, other): (Vec<&Wanted>, Vec<&Wanted>) =
-            wanted.iter().partition(|w| w.media == MediaKind::Video && !start.exact);
+            wanted.iter().partition(|w| w.media == MediaKind::Video && start.at != StartAt::Exact);
         for w in video {
-            let reader = source.reader(w.id, start.from, w.to, StartAt::CleanPointBefore)?;
+            let reader = source.reader(w.id, start.from, w.to, start.at)?;
             let mut pictures = Pictures::new(reader, start.whole);
             let head = pictures.next()?;
             if let Some(head) = &head {

@@ -90,6 +90,8 @@ pub enum StartAt {
     CleanPointBefore,
     /// At the first packet at or after the time.
     Exact,
+    /// At the last clean point before the time, if the track is being recorded: what a live viewer sees first.
+    LiveEdge,
 }
 
 /// Part of an RTP packet: a view of a shard's mapping, or bytes of our own.

@@ -59,6 +59,21 @@ fn a_seek_goes_to_the_clean_point_at_or_before() {
     assert!(cursor(&s, 1_024_100, Start::CleanPointBefore).next().unwrap().is_none());
 }
 
+/// Session 1 ended at 4 s, session 2 began at 5 s and still runs; something else was captured after its last packet.
+#[test]
+fn who_follows_the_recording_begins_with_the_last_clean_point_of_the_newest_session() {
+    let s = Synthetic::new(&merged(&[video(1, 1, 0, 0..500), video(1, 2, 5_000, 0..130)]));
+    let (last, edge) = (6_004, crate::footage::LIVE_EDGE_NANOS / 1_000_000);
+    for (at, expected) in
+        [(last, Some(100)), (last + 60, Some(100)), (last + edge, Some(100)), (last + edge + 1, None)]
+    {
+        let mut c = s.footage.cursor(STREAM, time(at), time(at), Start::LiveEdge).unwrap();
+        let packets = rest(&mut c);
+        assert_eq!(seqs(&packets), expected.map_or(vec![], |first| (first..130).collect()), "at {at} ms");
+        assert!(packets.iter().all(|p| p.segment == SegmentId(2)), "at {at} ms");
+    }
+}
+
 #[test]
 fn it_ends_where_it_is_to_end() {
     let s = two_streams();

@@ -21,8 +21,8 @@ pub use live::{LiveHub, LiveItem, LiveRequest, LiveSubscription, SUBSCRIPTIONS_M
 pub use packets::PacketScan;
 pub use reorder::{ReorderLimits, Reorderer};
 pub use types::{
-    FootageError, FoundPacket, Gap, MediaPacket, PacketFilter, RtcpMapping, SegmentInfo, Selector, Start,
-    StreamInfo,
+    FootageError, FoundPacket, Gap, LIVE_EDGE_NANOS, MediaPacket, PacketFilter, RtcpMapping, SegmentInfo,
+    Selector, Start, StreamInfo,
 };
 
 use crate::index::{Index, SegmentId, StreamId};

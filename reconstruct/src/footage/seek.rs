@@ -4,7 +4,7 @@
 //! Costs: the rows of the time directory around the time (blocks reach at most [`BLOCK_NANOS_MAX`] from their first
 //! packet) and one or two more, whatever the store's size.
 
-use super::{Footage, FootageError, Start};
+use super::{Footage, FootageError, LIVE_EDGE_NANOS, Start};
 use crate::index::{BLOCK_NANOS_MAX, DirectoryEntry, L2Key, SegmentId, StreamId};
 use capture::CaptureTime;
 use std::collections::BTreeMap;
@@ -91,7 +91,13 @@ pub(super) fn first(
     time: CaptureTime,
     start: Start,
 ) -> Result<Option<Entrance>, FootageError> {
-    let best = around(footage, stream, time)?
+    let around = around(footage, stream, time)?;
+    if start == Start::LiveEdge {
+        let newest = around.values().filter_map(|a| a.before).max_by_key(|e| (e.row.last, e.block.segment));
+        let newest = newest.filter(|e| time.nanos_since(e.row.last) <= LIVE_EDGE_NANOS);
+        return newest.map(|entry| enter(footage, stream, entry, time, start)).transpose();
+    }
+    let best = around
         .into_iter()
         .filter(|(_, a)| a.covers(time))
         .min_by_key(|(id, a)| (a.rank(), *id))

@@ -63,7 +63,15 @@ pub enum Start {
     CleanPointBefore,
     /// At the first packet at or after the time.
     Exact,
+    /// For a viewer who follows the recording from the time on: at the last clean point of the session that had a packet last, if
+    /// that was within [`LIVE_EDGE_NANOS`] before the time. Other packets than the stream's go on meanwhile (the
+    /// receiver's acknowledgements alone do), so that the time is nearly always after the stream's last packet.
+    LiveEdge,
 }
+
+/// How long a stream may be quiet and is still shown from its last clean point to whoever follows it: what some cameras
+/// leave between two pictures at night.
+pub const LIVE_EDGE_NANOS: i64 = 5_000_000_000;
 
 /// Which streams are meant: all conditions that are set must hold.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

@@ -162,7 +162,7 @@ impl Source for Synthetic {
         let exact = packets.iter().position(|p| p.time >= from).unwrap_or(packets.len());
         let begin = match start {
             StartAt::Exact => exact,
-            StartAt::CleanPointBefore => packets
+            StartAt::CleanPointBefore | StartAt::LiveEdge => packets
                 .iter()
                 .rposition(|p| p.clean && p.time <= from)
                 .or_else(|| packets.iter().position(|p| p.clean))
