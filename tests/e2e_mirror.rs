@@ -185,6 +185,8 @@ macro_rules! live {
 live! {
     live555_h264: Kind::Live555, Codec::H264;
     gst_h264: Kind::GStreamer, Codec::H264;
+    live555_h265: Kind::Live555, Codec::H265;
+    gst_h265: Kind::GStreamer, Codec::H265;
 }
 
 macro_rules! mirrors {
@@ -196,8 +198,6 @@ macro_rules! mirrors {
 }
 
 mirrors! {
-    live555_h265: Kind::Live555, Codec::H265, [], [];
-    gst_h265: Kind::GStreamer, Codec::H265, [], [];
     live555_h264_reordered_and_doubled: Kind::Live555, Codec::H264, [("LAB_IMPAIR", "reorder=3 hold=3 dup=2 seed=13")], [];
     gst_h264_reordered_and_doubled: Kind::GStreamer, Codec::H264, [("LAB_IMPAIR", "reorder=3 hold=3 dup=2 seed=11")], [];
     gst_h265_reordered_and_doubled: Kind::GStreamer, Codec::H265, [("LAB_IMPAIR", "reorder=3 hold=3 dup=2 seed=12")], [];

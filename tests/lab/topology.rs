@@ -151,7 +151,12 @@ impl Lab {
         let seconds = seconds.to_string();
         let mut command = self.at("vms", "ffmpeg");
         command.args(["-nostdin", "-y", "-v", "error", "-rtsp_transport", transport, "-i", url]);
-        command.args(["-map", "0:v", "-t", &seconds, "-c", "copy", "-f", format]).arg(to);
+        command.args(["-map", "0:v", "-t", &seconds, "-c", "copy"]);
+        if format == "hevc" {
+            // x265 sends its parameter sets once. Who joins later has them from SDP, and a bare stream has no other place for them.
+            command.args(["-bsf:v", "dump_extra=freq=keyframe"]);
+        }
+        command.args(["-f", format]).arg(to);
         command.args(["-map", "0:v", "-t", &seconds, "-c", "copy", "-f", "framemd5"]).arg(packets_of(to));
         command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().expect("bash is there")
     }
