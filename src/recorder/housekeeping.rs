@@ -68,7 +68,7 @@ impl Hashing {
         let stopped = stop.clone();
         let work = move || {
             if live {
-                capture::lower_priority();
+                capture::lower_priority(19);
             }
             while !stopped.load(Ordering::Acquire) {
                 match store.hash_next_shard(pause) {

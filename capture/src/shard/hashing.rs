@@ -10,10 +10,13 @@ use crate::hash::{ShardHasher, ShardHashes};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+/// Hashing comes last.
+const NICE: i32 = 19;
+
 /// Runs until the flusher has ended.
 pub fn run(live: &TapLive, stop: &AtomicBool, low_priority: bool) {
     if low_priority {
-        lower_priority();
+        lower_priority(NICE);
     }
     while !(stop.load(Ordering::Acquire) && live.flusher_done.load(Ordering::Acquire)) {
         for shard in live.shards() {
@@ -23,11 +26,11 @@ pub fn run(live: &TapLive, stop: &AtomicBool, low_priority: bool) {
     }
 }
 
-/// What needs the processor least gets it last. For the calling thread.
-pub fn lower_priority() {
-    const NICEST: i32 = 19;
+/// Makes the calling thread give way to those that can't wait: `nice` from 1 to 19, as for the command of that name. The capture
+/// thread itself stays at 0; it may not raise itself.
+pub fn lower_priority(nice: i32) {
     // Where that is forbidden it is as important as everything else.
-    let _ = rustix::process::setpriority_process(Some(rustix::thread::gettid()), NICEST);
+    let _ = rustix::process::setpriority_process(Some(rustix::thread::gettid()), nice);
 }
 
 /// Hashes the whole blocks that are in the file.

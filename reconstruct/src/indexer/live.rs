@@ -52,6 +52,9 @@ pub struct LiveIndexer {
     thread: Option<JoinHandle<Result<FoldStats, IndexerError>>>,
 }
 
+/// The taps come first: what they miss is lost, what comes later into the index is not.
+const NICE: i32 = 5;
+
 impl LiveIndexer {
     /// First folds what an earlier run has left, then follows the source's taps, which are all open.
     pub fn start(
@@ -65,6 +68,7 @@ impl LiveIndexer {
         let shared = Arc::new(Shared::default());
         let (store, index, hub, theirs) = (store.clone(), index.clone(), hub.clone(), shared.clone());
         let body = move || {
+            capture::lower_priority(NICE);
             let result = follow(&store, &index, &hub, source, &theirs);
             hub.close();
             // Nobody waits for a flush that will not come.
