@@ -3,9 +3,12 @@
 
 mod lab;
 
+use std::path::Path;
+
+use lab::audio::{self, assert_same_sound};
 use lab::fixture;
 use lab::nal::{Codec, assert_rest_of_video, assert_same_video};
-use lab::players::{frames, recorded_frames};
+use lab::players::{frames, recorded_frames, samples};
 use lab::program::{Store, word};
 use lab::timing::{assert_same_frames, sent};
 
@@ -100,6 +103,30 @@ fn audio_is_found_beside_the_video() {
             .find(|s| s["kind"] == "audio")
             .unwrap_or_else(|| panic!("no audio in {streams:#?}"));
         assert_eq!((&audio["codec"], &audio["clock_rate"]), (&codec.into(), &rate.into()), "{audio:#}");
+    }
+}
+
+/// A player that plays picture and sound hears what was sent.
+#[test]
+fn sound_beside_the_picture_is_the_same() {
+    need!("sound", "ffmpeg", "tshark");
+    for (name, truth) in [("aac", audio::aac as fn(&Path, &Path) -> Vec<i16>), ("pcmu", audio::pcmu)] {
+        let capture = fixture(&format!("{name}.pcap"));
+        let store = Store::import(std::slice::from_ref(&capture));
+        let sent = truth(&capture, store.dir.path());
+        let server = store.serve();
+        let video = store.video();
+        let both = server.url(&video).replacen(&word(&video["name"]), &word(&video["presentation"]), 1);
+        std::thread::scope(|scope| {
+            for transport in ["tcp", "udp"] {
+                let (both, sent) = (&both, &sent);
+                scope.spawn(move || {
+                    let picture = ["-map", "0:v:0", "-f", "null", "-"];
+                    let heard = samples(&["-rtsp_transport", transport, "-i", both], &picture);
+                    assert_same_sound(&format!("{name} over {transport}"), &heard, sent);
+                });
+            }
+        });
     }
 }
 

@@ -1,6 +1,7 @@
 //! What the end-to-end tests share: the program under test, the mirror-port lab, real players, and the comparison of video.
 #![allow(dead_code, missing_docs, reason = "each test binary uses its part")]
 
+pub mod audio;
 pub mod nal;
 pub mod players;
 pub mod program;

@@ -122,11 +122,11 @@ fn rgb(input: &[&str]) -> Vec<String> {
         .collect()
 }
 
-/// Decodes the audio; returns the samples, mono, as ffmpeg's decoder gives them.
-pub fn audio(input: &[&str]) -> Vec<i16> {
+/// Decodes the audio; returns the samples, mono, as ffmpeg's decoder gives them. `beside`: what else ffmpeg does with the input.
+pub fn samples(input: &[&str], beside: &[&str]) -> Vec<i16> {
     let mut command = Command::new("ffmpeg");
     command.args(["-nostdin", "-v", "error", "-xerror"]).args(input);
-    command.args(["-map", "0:a:0", "-f", "s16le", "-"]);
+    command.args(beside).args(["-map", "0:a:0", "-f", "s16le", "-"]);
     let child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("ffmpeg starts");
     let output = finish(child, PATIENCE);
     let said = text(&output.stderr);
