@@ -94,6 +94,22 @@ fn doubled_frames_are_counted_and_tags_are_told() {
     assert_eq!(tagged["vlans"], serde_json::json!([100]), "{tagged:#}");
 }
 
+/// The description of a stream is of all its footage: what was recorded before the camera was set to another codec stays playable.
+#[test]
+fn a_camera_that_changes_its_codec_and_back_has_two_streams() {
+    let names = ["gst-tcp-h264", "gst-tcp-h265", "gst-udp-h264"];
+    let store = Store::import(&names.map(|name| fixture(&format!("{name}.pcap"))));
+    let streams = store.streams();
+    let mut found: Vec<_> = streams.iter().map(|s| (word(&s["codec"]), s["sessions"].clone())).collect();
+    found.sort_by_key(|(codec, _)| codec.clone());
+    assert_eq!(found, [("h264".into(), 2.into()), ("h265".into(), 1.into())], "{streams:#?}");
+    for stream in &streams {
+        let (codec, extension) = codec_of(&word(&stream["codec"]));
+        let truth = fixture(&format!("gst-tcp-{extension}.{extension}"));
+        assert_same_video(&store.export(&word(&stream["id"])), &truth, codec);
+    }
+}
+
 #[test]
 fn audio_is_found_beside_the_video() {
     for (name, codec, rate) in [("aac", "aac", 16000), ("pcmu", "pcmu", 8000)] {

@@ -120,7 +120,7 @@ impl Streams {
         ids: &mut NextIds,
     ) -> (StreamId, bool) {
         if let Some(id) = self.find(&key, facts) {
-            self.by_key.entry(key.clone()).or_insert(id);
+            self.by_key.insert(key.clone(), id);
             self.refresh(id, key, facts, payload_type, transport);
             return (id, false);
         }
@@ -162,15 +162,21 @@ impl Streams {
     }
 
     fn find(&self, key: &StreamKey, facts: &Facts) -> Option<StreamId> {
-        if let Some(&id) = self.by_key.get(key) {
+        let fits = |id: &StreamId| self.get(*id).is_some_and(|row| same_format(row, facts));
+        if let Some(&id) = self.by_key.get(key).filter(|id| fits(id)) {
             return Some(id);
         }
         let of_camera =
             || self.by_camera.get(&key.camera()).into_iter().flatten().filter_map(|id| self.get(*id));
+        // A camera that was set to another codec has another stream: one description can't tell of both. It may be set back.
+        if self.by_key.contains_key(key) {
+            let before = of_camera().find(|row| row.keys().any(|k| k == key) && same_format(row, facts));
+            return before.map(|row| row.id);
+        }
         match key {
             StreamKey::Described { uri, kind, .. } => {
                 // The same track, set up once with and once without its description.
-                let same = of_camera().find(|row| {
+                let same = of_camera().filter(|row| same_format(row, facts)).find(|row| {
                     row.keys().any(|k| {
                         matches!(k, StreamKey::Described { uri: u, kind: k, .. }
                         if u == uri && (*k == Kind::Unknown || *kind == Kind::Unknown))
@@ -286,11 +292,17 @@ impl Streams {
     }
 }
 
+/// Whether nothing speaks against one description for both: codec and clock.
+fn same_format(row: &StreamRow, facts: &Facts) -> bool {
+    let codecs = row.codec == facts.codec || row.codec.is_none() || facts.codec.is_none();
+    let clocks = row.clock_rate == facts.clock_rate || row.clock_rate.is_none() || facts.clock_rate.is_none();
+    codecs && clocks
+}
+
 /// Whether a stream can be what these facts describe.
 fn compatible(row: &StreamRow, facts: &Facts) -> bool {
     let kinds = row.kind == facts.kind || row.kind == Kind::Unknown || facts.kind == Kind::Unknown;
-    let codecs = row.codec == facts.codec || row.codec.is_none() || facts.codec.is_none();
-    kinds && codecs
+    kinds && same_format(row, facts)
 }
 
 /// The key of a track that nobody described.
