@@ -20,7 +20,7 @@ pub use format::RECORD_HEADER_LEN;
 pub(crate) use format::RecordHeader;
 pub use hashing::lower_priority;
 pub(crate) use live::{LiveShard, TapLive};
-pub use reader::{Chunk, Record, RecordView, Records, Shard, ShardBytes};
+pub use reader::{Chunk, Record, RecordView, Records, Shard, ShardBytes, prefetch};
 pub use recover::{Recovered, recover};
 pub(crate) use staging::open_for_reading as open_staging;
 pub use tail::TapTail;

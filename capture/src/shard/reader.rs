@@ -373,20 +373,22 @@ impl<'a> Iterator for Records<'a> {
 fn look_ahead(rest: &[u8], record_len: usize) {
     /// Records: 100 ns of work each, against some 700 ns of waiting.
     const AHEAD: usize = 8;
+    // Headers up to the RTP payload's first bytes stand in two lines.
+    prefetch(rest.get(record_len.saturating_mul(AHEAD - 1)..).unwrap_or(&[]), 2);
+}
+
+/// Starts to bring the first `lines` cache lines of these bytes into the core's cache; does nothing where that can't be asked for.
+#[inline(always)]
+pub fn prefetch(bytes: &[u8], lines: usize) {
+    const LINE: usize = 64;
     #[cfg(target_arch = "x86_64")]
-    {
+    for byte in bytes.iter().step_by(LINE).take(lines) {
         use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
-        // Headers up to the RTP payload's first bytes stand in two lines.
-        for line in [0, 64] {
-            let at = record_len.saturating_mul(AHEAD - 1) + line;
-            if let Some(byte) = rest.get(at) {
-                // SAFETY: a prefetch touches nothing; the address is inside the slice anyway.
-                unsafe { _mm_prefetch::<_MM_HINT_T0>(std::ptr::from_ref(byte).cast()) };
-            }
-        }
+        // SAFETY: a prefetch touches nothing; the address is inside the slice anyway.
+        unsafe { _mm_prefetch::<_MM_HINT_T0>(std::ptr::from_ref(byte).cast()) };
     }
     #[cfg(not(target_arch = "x86_64"))]
-    let _ = (rest, record_len, AHEAD);
+    let _ = (bytes, lines, LINE);
 }
 
 /// A packet in a chunk.
