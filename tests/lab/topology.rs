@@ -157,7 +157,10 @@ impl Lab {
             command.args(["-bsf:v", "dump_extra=freq=keyframe"]);
         }
         command.args(["-f", format]).arg(to);
-        command.args(["-map", "0:v", "-t", &seconds, "-c", "copy", "-f", "framemd5"]).arg(packets_of(to));
+        // Decoding times out of the way: where a camera's clock is set back, ffmpeg would else write one and the same presentation
+        // time until the clock has caught up.
+        command.args(["-map", "0:v", "-t", &seconds, "-c", "copy", "-bsf:v", "setts=dts=N-1000000000000"]);
+        command.args(["-f", "framemd5"]).arg(packets_of(to));
         command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().expect("bash is there")
     }
 
