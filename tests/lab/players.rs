@@ -150,5 +150,10 @@ pub fn gstreamer(url: &str, protocol: &str, codec: &str, to: &Path) {
     command.args([&depay, "!", &caps, "!", "filesink", &format!("location={}", to.display())]);
     let child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("gst-launch-1.0 starts");
     let output = finish(child, PATIENCE);
-    assert!(output.status.success(), "GStreamer: {}{}", text(&output.stdout), text(&output.stderr));
+    let said = format!("{}{}", text(&output.stdout), text(&output.stderr));
+    // After the last picture gst-launch pauses and closes at once, and rtspsrc's closing now and then interrupts its own PAUSE
+    // before it is sent. On the wire the TEARDOWN follows on the same connection: nobody closed it. What was received is compared by the caller.
+    let own_race = said.contains("gst_rtspsrc_pause ()")
+        && said.matches("Could not write to resource").count() == said.matches("ERROR").count();
+    assert!(output.status.success() || own_race, "GStreamer: {said}");
 }
