@@ -135,7 +135,7 @@ struct Inner {
     live: RwLock<HashMap<TapId, Arc<TapLive>>>,
     open: Mutex<VecDeque<Arc<Shard>>>,
     next_shard: AtomicU64,
-    published: Mutex<u64>,
+    waiting: Mutex<()>,
     waiters: AtomicUsize,
     changed: Condvar,
 }
@@ -229,7 +229,7 @@ impl Store {
             catalog: RwLock::new(catalog),
             live: Default::default(),
             open: Default::default(),
-            published: Default::default(),
+            waiting: Default::default(),
             waiters: Default::default(),
             changed: Default::default(),
         })))
@@ -522,10 +522,10 @@ impl Store {
         self.0.live.write().unwrap_or_else(PoisonError::into_inner).remove(&live.info.id);
     }
 
-    /// Wakes whoever waits for packets. A load where nobody waits.
+    /// Wakes whoever waits for packets. A load where nobody waits, and never a lock: who waits has a lower priority than the tap, and would hold
+    /// it up. Who comes too late to be woken waits for its time-out.
     pub(crate) fn notify(&self) {
         if self.0.waiters.load(Ordering::Acquire) > 0 {
-            *guard(&self.0.published) += 1;
             self.0.changed.notify_all();
         }
     }
@@ -533,8 +533,7 @@ impl Store {
     /// Waits until a tap has published something, or for `at_most`. May wake early or for nothing.
     pub fn wait(&self, at_most: Duration) {
         self.0.waiters.fetch_add(1, Ordering::AcqRel);
-        let published = guard(&self.0.published);
-        drop(self.0.changed.wait_timeout(published, at_most));
+        drop(self.0.changed.wait_timeout(guard(&self.0.waiting), at_most));
         self.0.waiters.fetch_sub(1, Ordering::AcqRel);
     }
 

@@ -5,6 +5,7 @@
 //! go. The acting half is thin: [`server`], [`player`], [`feed`], [`merge`], [`outlet`]. What a client sees is described in
 //! `docs/replay.md`.
 
+mod burst;
 mod config;
 mod events;
 mod feed;

@@ -5,6 +5,7 @@
 //! frame. Packets go over UDP whatever their size: up to 65,507 bytes in one datagram, which the kernel
 //! fragments when it is larger than the path takes (counted); larger ones can't be sent that way (counted).
 
+use crate::burst::Burst;
 use crate::rewrite::{RTP_HEADER_LEN, Rewritten};
 use crate::session::Carriage;
 use crate::source::{Packet, Payload};
@@ -17,6 +18,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::ops::RangeInclusive;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Instant;
 use tokio::io::{AsyncWriteExt, Interest};
 use tokio::net::UdpSocket;
 use tokio::net::tcp::OwnedWriteHalf;
@@ -121,6 +123,7 @@ pub struct Outlet {
     counters: Arc<ClientCounters>,
     /// The client's ports refused datagrams in a row.
     refused: u32,
+    burst: Burst,
 }
 
 impl Outlet {
@@ -135,6 +138,7 @@ impl Outlet {
             guard: None,
             counters,
             refused: 0,
+            burst: Burst::default(),
         }
     }
 
@@ -267,6 +271,10 @@ impl Outlet {
     }
 
     async fn flush_udp(&mut self) {
+        let Some(len) = self.frames.front().map(|frame| frame.len) else { return };
+        while let Some(wait) = self.burst.take(len, Instant::now()) {
+            tokio::time::sleep(wait).await;
+        }
         let Some(frame) = self.frames.front() else { return };
         let Some(TrackOutlet::Udp { rtp, rtcp }) = self.tracks.get(frame.slot) else { return };
         let socket = if frame.rtcp { rtcp } else { rtp };
