@@ -506,11 +506,7 @@ fn facts_of(flow: Option<u32>, from: SocketAddr, to: SocketAddr, flows: &Flows) 
 
 /// The captured packets of a frame's pieces, and the tap of the last.
 #[inline]
-fn carriers_of(
-    frame: &Frame<'_>,
-    recent: &VecDeque<Recent>,
-    tap: TapId,
-) -> (SmallVec<[Carrier; 2]>, TapId) {
+fn carriers_of(frame: &Frame<'_>, recent: &VecDeque<Recent>, tap: TapId) -> (SmallVec<[Carrier; 2]>, TapId) {
     let (mut carriers, mut last_tap) = (SmallVec::new(), tap);
     for piece in frame.pieces {
         let Some(found) = find_recent(recent, piece.at()) else { break };

@@ -456,9 +456,7 @@ impl Fold {
         let pieces: SmallVec<[Piece; 2]> = udp.pieces.iter().copied().collect();
         let datagram =
             Datagram { now: d.time, bytes: udp.head, len: udp.len, tap: place.tap, shard: place.shard };
-        let media = |rtp: &RtpPacket<'_>| {
-            Media::new(rtp, udp.len, (d.time, place.tap), &pieces, &[])
-        };
+        let media = |rtp: &RtpPacket<'_>| Media::new(rtp, udp.len, (d.time, place.tap), &pieces, &[]);
         self.give_datagram(datagrams, at, &datagram, media);
     }
 

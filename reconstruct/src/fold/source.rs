@@ -303,7 +303,13 @@ impl Source {
 
     fn publish(&self, payload_type: u8, entry: MediaView<'_>, out: &mut Output) {
         let Self { stream, ssrc, .. } = *self;
-        out.media.push(LiveMedia { stream, segment: self.segment.id, ssrc, payload_type, entry: entry.to_entry() });
+        out.media.push(LiveMedia {
+            stream,
+            segment: self.segment.id,
+            ssrc,
+            payload_type,
+            entry: entry.to_entry(),
+        });
     }
 
     /// Live viewers get what waits behind a hole at once, and put it in order themselves.

@@ -57,7 +57,13 @@ impl Track {
 impl World {
     /// An RTP packet of a track.
     #[inline]
-    pub fn handle_rtp(&mut self, at: u32, media: &Media<'_>, payload: &[u8], flow: impl FnOnce() -> FlowFacts) {
+    pub fn handle_rtp(
+        &mut self,
+        at: u32,
+        media: &Media<'_>,
+        payload: &[u8],
+        flow: impl FnOnce() -> FlowFacts,
+    ) {
         let Some(track) = self.tracks.get_mut(at) else { return };
         if let Some(session) = self.sessions.get_mut(track.session) {
             session.media_packets += 1;
@@ -179,7 +185,8 @@ impl World {
             return None;
         }
         let found = (*mac, media.head.time);
-        let (stream, new) = streams.resolve(key, &facts, media.head.payload_type, track.transport, found, ids);
+        let (stream, new) =
+            streams.resolve(key, &facts, media.head.payload_type, track.transport, found, ids);
         if new && let Some(row) = streams.get(stream) {
             out.event(FoldEvent::StreamFound { stream, name: row.name.clone(), at: media.head.time });
         }

@@ -12,8 +12,8 @@ use rocksdb::{
     Options, WriteBatch, WriteOptions,
 };
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 
 /// The index's format. An index of a newer one is refused, one of an older one is to be made again.
 pub const FORMAT: u32 = 2;
