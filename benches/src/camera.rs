@@ -77,30 +77,14 @@ impl Stream {
     }
 
     fn camera_says(&mut self, out: &mut impl Sink, time: u64, flags: u8, payload: &[u8]) -> io::Result<()> {
-        frames::tcp(
-            out.buffer(),
-            self.control,
-            self.seq,
-            self.ack,
-            flags,
-            (time / 1_000_000) as u32,
-            payload,
-        );
-        self.seq = self.seq.wrapping_add(payload.len() as u32 + u32::from(flags & flag::SYN != 0));
+        frames::tcp(out.buffer(), self.control, self.seq, self.ack, flags, millis(time), payload);
+        self.seq = after(self.seq, flags, payload);
         out.packet(time)
     }
 
     fn vms_says(&mut self, out: &mut impl Sink, time: u64, flags: u8, payload: &[u8]) -> io::Result<()> {
-        frames::tcp(
-            out.buffer(),
-            self.control.reversed(),
-            self.ack,
-            self.seq,
-            flags,
-            (time / 1_000_000) as u32,
-            payload,
-        );
-        self.ack = self.ack.wrapping_add(payload.len() as u32 + u32::from(flags & flag::SYN != 0));
+        frames::tcp(out.buffer(), self.control.reversed(), self.ack, self.seq, flags, millis(time), payload);
+        self.ack = after(self.ack, flags, payload);
         out.packet(time)
     }
 
@@ -252,4 +236,14 @@ impl Stream {
         }
         Ok(())
     }
+}
+
+/// Of nanoseconds, as TCP's time stamps count.
+fn millis(time: u64) -> u32 {
+    (time / 1_000_000) as u32
+}
+
+/// The sequence number behind a segment (RFC 9293 section 3.4: SYN counts as one).
+fn after(seq: u32, flags: u8, payload: &[u8]) -> u32 {
+    seq.wrapping_add(payload.len() as u32 + u32::from(flags & flag::SYN != 0))
 }

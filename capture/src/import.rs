@@ -1,7 +1,8 @@
 //! Capture files as taps: a file's packets are taken over into shards, one tap for each of its interfaces.
 //!
 //! The same file is recognised by its content, an import that was cut off goes on where it stopped (or is begun anew, if other
-//! sources came after it), and damage ends the file at a named offset with everything before it kept. Costs one copy more than a live tap: file to buffer to staging.
+//! sources came after it), and damage ends the file at a named offset with everything before it kept. Costs one copy more than a
+//! live tap: file to buffer to staging.
 
 use crate::file::{Damage, FileInterface, FileParser, Step};
 use crate::hash::Fingerprint;
@@ -310,7 +311,7 @@ impl Taps<'_> {
         let tap =
             NewTap { source: self.source, name, link: of.link, snaplen, provenance: Provenance::Imported };
         // A capture of many interfaces does not multiply memory.
-        let staging_bytes = if self.open.is_empty() { STAGING_BYTES } else { 4 << 20 };
+        let staging_bytes = if self.open.is_empty() { STAGING_BYTES } else { 4 << 20 }.min(self.options.staging_bytes);
         let options = WriterOptions { staging_bytes, ..self.options };
         let writer = ShardWriter::open(self.store, self.lock, tap, options)?;
         let stored = |s: &crate::ShardInfo| if s.tap == writer.tap() && s.sealed { s.packets } else { 0 };
@@ -350,16 +351,7 @@ impl Taps<'_> {
 }
 
 fn fingerprint(path: &Path) -> std::io::Result<[u8; 32]> {
-    let (mut file, mut fingerprint, mut buffer) =
-        (File::open(path)?, Fingerprint::default(), vec![0; BUFFER_LEN]);
-    loop {
-        match file.read(&mut buffer) {
-            Ok(0) => return Ok(fingerprint.finish()),
-            Ok(n) => fingerprint.update(&buffer[..n]),
-            Err(e) if e.kind() == std::io::ErrorKind::Interrupted => {}
-            Err(e) => return Err(e),
-        }
-    }
+    Input::new().fingerprint(&mut File::open(path)?)
 }
 
 /// The recorder's clock.

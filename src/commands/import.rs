@@ -7,7 +7,6 @@ use crate::console::Console;
 use crate::failure::{Failure, Outcome};
 use crate::listing;
 use crate::options::ImportOptions;
-use crate::recorder::Hashing;
 use crate::size::{ByteSize, several};
 use crate::writing::WrittenStore;
 use capture::{ImportError, ImportReport, SourceId, WhenFull, WriterOptions, import_file};
@@ -65,13 +64,11 @@ impl Import {
         };
         let index = Index::open(&written.store.index_dir())?;
         catch_up(&written, &index, console)?;
-        let mut hashing = Hashing::start(&written.store, false)?;
         let imported: Vec<Imported> = self
             .files
             .iter()
             .map(|path| one(&written, &index, path, writer, console))
             .collect::<Result<_, _>>()?;
-        hashing.stop();
         let replaced = imported.iter().filter_map(|file| file.result.as_ref().ok());
         for source in replaced.flat_map(|report| &report.replaces) {
             strike_off(&written, &index, *source, console)?;
@@ -121,7 +118,7 @@ fn strike_off(written: &WrittenStore, index: &Index, source: SourceId, console: 
     Ok(())
 }
 
-/// What the hashing beside the import has not come to.
+/// What an interrupted import or recording left unhashed: this one's shards were hashed as they were written.
 fn hash_rest(written: &WrittenStore, console: &Console) -> Outcome {
     let left = written.store.shards().iter().filter(|shard| shard.sealed && shard.hash.is_none()).count();
     let bar = console.count_bar(left as u64, "hashing");

@@ -15,6 +15,7 @@ use std::time::{Duration, Instant};
 
 /// Slept after each MiB that is hashed: at most about 400 MiB/s, which leaves the disk to the capture.
 const HASH_PAUSE: Duration = Duration::from_millis(2);
+const HASH_NICE: i32 = 19;
 /// How often it is looked for shards that were sealed meanwhile.
 const HASH_IDLE: Duration = Duration::from_millis(500);
 
@@ -54,24 +55,21 @@ impl Retaining {
     }
 }
 
-/// The thread that hashes sealed shards into the journal.
+/// The thread that hashes those sealed shards into the journal that could not be hashed as they were written.
 pub struct Hashing {
     stop: Arc<AtomicBool>,
     thread: Option<JoinHandle<()>>,
 }
 
 impl Hashing {
-    /// Starts it. A live capture comes first, so it sleeps after each MiB; nothing waits behind an import.
-    pub fn start(store: &Store, live: bool) -> Result<Self, Failure> {
-        let pause = if live { HASH_PAUSE } else { Duration::ZERO };
+    /// Starts it. The capture comes first, so it sleeps after each MiB.
+    pub fn start(store: &Store) -> Result<Self, Failure> {
         let (stop, store) = (Arc::new(AtomicBool::new(false)), store.clone());
         let stopped = stop.clone();
         let work = move || {
-            if live {
-                capture::lower_priority(19);
-            }
+            capture::lower_priority(HASH_NICE);
             while !stopped.load(Ordering::Acquire) {
-                match store.hash_next_shard(pause) {
+                match store.hash_next_shard(HASH_PAUSE) {
                     Ok(true) => {}
                     Ok(false) => std::thread::park_timeout(HASH_IDLE),
                     Err(error) => {
@@ -101,7 +99,7 @@ impl Hashing {
     }
 
     /// Ends it after the shard that it is at.
-    pub fn stop(&mut self) {
+    fn stop(&mut self) {
         self.stop.store(true, Ordering::Release);
         if let Some(thread) = self.thread.take() {
             thread.thread().unpark();

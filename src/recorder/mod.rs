@@ -19,7 +19,7 @@ use capture::{
     CaptureTime, ClockWatch, JournalRecord, LiveConfig, LiveError, LiveTap, Retention, SourceId, SourceKind,
     TapStats,
 };
-use housekeeping::{Retaining, check_writable};
+use housekeeping::{Hashing, Retaining, check_writable};
 use news::News;
 use rates::Rates;
 use reconstruct::footage::{Footage, LiveHub};
@@ -30,7 +30,6 @@ use std::sync::Arc;
 use std::time::Instant;
 
 pub use control::{Control, Orders};
-pub use housekeeping::Hashing;
 
 impl From<LiveError> for Failure {
     /// The sentences of the tap name the remedy themselves.
@@ -123,7 +122,7 @@ impl Recorder {
             footage,
             indexer: Arc::new(indexer),
             rtsp,
-            hashing: Hashing::start(&store, true)?,
+            hashing: Hashing::start(&store)?,
             clock: ClockWatch::default(),
             started: (Instant::now(), now),
             written,

@@ -89,9 +89,9 @@ impl From<&PacketEntry> for Carrier {
     }
 }
 
-/// Second level: one RTP packet of a segment, in the order of capture.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct MediaEntry {
+/// Second level: one RTP packet of a segment, in the order of capture, with its pieces or a view of them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct MediaEntry<P = SmallVec<[Piece; 2]>> {
     /// Extended sequence number.
     pub seq: u64,
     /// RTP time stamp.
@@ -106,7 +106,7 @@ pub struct MediaEntry {
     /// Bytes of the RTP packet, header included: the sum of the pieces.
     pub len: u32,
     /// Where its bytes are, in the order of the stream. Never empty.
-    pub pieces: SmallVec<[Piece; 2]>,
+    pub pieces: P,
 }
 
 impl MediaEntry {
@@ -118,23 +118,7 @@ impl MediaEntry {
 }
 
 /// A [`MediaEntry`] whose pieces are somebody else's.
-#[derive(Clone, Copy, Debug)]
-pub struct MediaView<'a> {
-    /// Extended sequence number.
-    pub seq: u64,
-    /// RTP time stamp.
-    pub timestamp: u32,
-    /// Marker bit.
-    pub marker: bool,
-    /// When the last of its pieces was captured.
-    pub time: CaptureTime,
-    /// What is to be said about it.
-    pub flags: MediaFlags,
-    /// Bytes of the RTP packet, header included: the sum of the pieces.
-    pub len: u32,
-    /// Where its bytes are, in the order of the stream. Never empty.
-    pub pieces: &'a [Piece],
-}
+pub type MediaView<'a> = MediaEntry<&'a [Piece]>;
 
 impl MediaView<'_> {
     /// The same with its own pieces.
