@@ -58,7 +58,7 @@ pub enum StoreError {
         offset: u64,
     },
     /// No room for the next shard.
-    #[error("no room for a shard of {needed} bytes in {}: free space, or set --keep-bytes or --min-free", dir.display())]
+    #[error("no room for a shard of {needed} bytes in {}: free space (`tapdeck record` makes room by itself with --keep-bytes or --min-free)", dir.display())]
     Full {
         /// The shards' directory.
         dir: PathBuf,
