@@ -6,7 +6,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use crate::Plan;
-use crate::recorder::{RTSP, Recorder};
+use crate::recorder::{Lost, RTSP, Recorder};
 use crate::tools::{Result, Scratch, have, median, rounds};
 use crate::verdict::Verdicts;
 use crate::view::{Viewed, Viewer};
@@ -44,6 +44,7 @@ const CONTENDERS: [Contender; 7] = [
 
 struct Turn {
     lost_percent: f64,
+    told: Lost,
     cpu_us: f64,
     sent_k: f64,
     viewed: Option<Viewed>,
@@ -72,6 +73,7 @@ fn turn(wire: &Wire, who: &Contender, rate: u64, seconds: u64, dir: &Path) -> Re
     }
     Ok(Turn {
         lost_percent: (100.0 * (sent - kept.packets as f64) / sent).max(0.0),
+        told: kept.told,
         cpu_us: kept.cpu * 1e6 / kept.packets.max(1) as f64,
         sent_k: blast as f64 / seconds as f64 / 1e3,
         viewed,
@@ -108,9 +110,9 @@ pub fn run(plan: &Plan, verdicts: &mut Verdicts) -> Result<()> {
         alone(&wire)?
     );
     println!(
-        "| offered | recorder | loss % | CPU µs a packet | sent k/s | the client's RTP packets, gaps, longest pause, p99 age |"
+        "| offered | recorder | loss % | told: ring + staging | CPU µs a packet | sent k/s | the client's RTP packets, gaps, longest pause, p99 age |"
     );
-    println!("|---|---|---|---|---|---|");
+    println!("|---|---|---|---|---|---|---|");
     for &rate in &plan.rates {
         let mut results: Vec<Vec<Turn>> = contenders.iter().map(|_| Vec::new()).collect();
         for round in 0..plan.rounds {
@@ -143,9 +145,12 @@ fn print_row(offered: &str, label: &str, turns: &[Turn]) {
             format!("{}, {}, {pause:.0} ms, {age:.1} ms {}", v.packets, v.gaps, v.ended)
         })
         .collect();
+    let told: Vec<String> =
+        turns.iter().map(|t| format!("{} + {}", t.told.ring, t.told.staging)).collect();
     println!(
-        "| {offered} | {label} | {} | {} | {} | {} |",
+        "| {offered} | {label} | {} | {} | {} | {} | {} |",
         rounds(&column(|t| t.lost_percent), 3),
+        told.join(" / "),
         rounds(&column(|t| t.cpu_us), 2),
         rounds(&column(|t| t.sent_k), 0),
         viewed.join(" / ")

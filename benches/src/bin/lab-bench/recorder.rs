@@ -26,6 +26,17 @@ pub struct Recorder {
 pub struct Recorded {
     pub packets: u64,
     pub cpu: f64,
+    /// What tapdeck's journal says was lost; 0 for others.
+    pub told: Lost,
+}
+
+/// Packets that were lost, by where.
+#[derive(Clone, Copy, Default)]
+pub struct Lost {
+    /// The ring was full: the capture thread came too late.
+    pub ring: u64,
+    /// Staging was full: the disk came too late.
+    pub staging: u64,
 }
 
 impl Recorder {
@@ -86,7 +97,8 @@ impl Recorder {
             }
             std::thread::sleep(Duration::from_millis(20));
         }
-        Ok(Recorded { packets: recorded(self.tool, &self.dir)?, cpu: cpu - self.cpu_before })
+        let told = if self.tool == "tapdeck" { told(&self.dir.join("store"))? } else { Lost::default() };
+        Ok(Recorded { packets: recorded(self.tool, &self.dir)?, cpu: cpu - self.cpu_before, told })
     }
 }
 
@@ -98,6 +110,13 @@ impl Drop for Recorder {
         // Its removal must not be written while the next one records.
         let _ = Command::new("sync").status();
     }
+}
+
+/// What a store's journal says was lost.
+fn told(store: &Path) -> Result<Lost> {
+    let drops = capture::Store::open(store)?.drops_since(&mut 0);
+    let sum = |f: fn(&capture::Drops) -> u64| drops.iter().map(f).sum();
+    Ok(Lost { ring: sum(|d| d.kernel + d.nic), staging: sum(|d| d.ours) })
 }
 
 /// A directory that anyone may write into: some recorders change their user.
