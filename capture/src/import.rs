@@ -311,7 +311,8 @@ impl Taps<'_> {
         let tap =
             NewTap { source: self.source, name, link: of.link, snaplen, provenance: Provenance::Imported };
         // A capture of many interfaces does not multiply memory.
-        let staging_bytes = if self.open.is_empty() { STAGING_BYTES } else { 4 << 20 }.min(self.options.staging_bytes);
+        let staging_bytes =
+            if self.open.is_empty() { STAGING_BYTES } else { 4 << 20 }.min(self.options.staging_bytes);
         let options = WriterOptions { staging_bytes, ..self.options };
         let writer = ShardWriter::open(self.store, self.lock, tap, options)?;
         let stored = |s: &crate::ShardInfo| if s.tap == writer.tap() && s.sealed { s.packets } else { 0 };

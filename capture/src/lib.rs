@@ -31,7 +31,7 @@ pub use retain::Retention;
 pub use shard::FILE_HEADER_LEN as SHARD_HEADER_LEN;
 pub use shard::{
     Appended, Chunk, RECORD_HEADER_LEN, Record, RecordView, Records, Recovered, Shard, ShardBytes,
-    ShardWriter, TapTail, WhenFull, WriterOptions, lower_priority, prefetch,
+    ShardWriter, TapTail, WhenFull, WriterOptions, WriterWatch, lower_priority, prefetch,
 };
 pub use store::{FORMAT, NewTap, ShardInfo, SourceInfo, Store, StoreUuid, TapInfo, WriterLock};
 pub use time::CaptureTime;

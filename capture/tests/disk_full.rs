@@ -126,8 +126,8 @@ fn without_retention_it_says_that_the_disk_is_full_and_harms_nothing() {
     let Some(disk) = disk_or_skip("disk full") else { return };
     let (store, lock, mut writer) = open(&disk.store(), WhenFull::Drop);
     let (sent, dropped) =
-        record(&store, &mut writer, |_, writer, n| writer.trouble().is_some() && n > 60_000);
-    let trouble = writer.trouble().unwrap();
+        record(&store, &mut writer, |_, writer, n| writer.watch().trouble().is_some() && n > 60_000);
+    let trouble = writer.watch().trouble().unwrap();
     assert!(
         trouble.contains("no room for a shard of 4194304 bytes") && trouble.contains("free space"),
         "{trouble}"

@@ -2,8 +2,8 @@
 
 use serde::Serialize;
 use std::sync::Mutex;
-use std::sync::PoisonError;
 use std::sync::atomic::{AtomicBool, AtomicU64};
+use std::sync::{PoisonError, TryLockError};
 
 /// Totals of a tap since it was started, and its state.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
@@ -106,9 +106,15 @@ impl Shared {
         self.stats.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// Once a second: the lock is not on a packet's way.
-    pub fn store(&self, counters: &Counters, queue: (u64, u64), up: bool) {
-        *self.stats.lock().unwrap_or_else(PoisonError::into_inner) = TapStats {
+    /// Once a second. Never waits for who reads them: what is not taken over now is in the next second, and at the end (`last`) there is
+    /// time.
+    pub fn store(&self, counters: &Counters, up: bool, last: bool) {
+        let mut stats = match self.stats.try_lock() {
+            Ok(stats) => stats,
+            Err(TryLockError::WouldBlock) if !last => return,
+            Err(_) => self.stats.lock().unwrap_or_else(PoisonError::into_inner),
+        };
+        *stats = TapStats {
             // The socket's number lags behind what was taken from the ring since.
             received: counters
                 .received
@@ -119,8 +125,8 @@ impl Shared {
             dropped_kernel: counters.dropped_kernel.total,
             dropped_nic: counters.nic.as_ref().map_or(0, |s| s.total),
             dropped_ours: counters.dropped_ours,
-            queued_bytes: queue.0,
-            queue_bytes: queue.1,
+            queued_bytes: 0,
+            queue_bytes: 0,
             up,
             reopened: self.reopened.load(std::sync::atomic::Ordering::Relaxed),
         };

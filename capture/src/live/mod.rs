@@ -15,7 +15,7 @@ pub use privilege::keep_only_net_raw;
 
 use crate::import::wall_clock;
 use crate::journal::{Drops, JournalRecord, Provenance};
-use crate::shard::{Appended, ShardWriter, WhenFull, WriterOptions};
+use crate::shard::{Appended, ShardWriter, WhenFull, WriterOptions, WriterWatch};
 use crate::store::{NewTap, Store, WriterLock};
 use crate::{CaptureTime, MAX_PACKET_LEN, SourceId, StoreError, TapId};
 use counters::Shared;
@@ -80,6 +80,7 @@ pub struct LiveTap {
     tap: TapId,
     interface: String,
     shared: Arc<Shared>,
+    disk: WriterWatch,
     thread: Option<JoinHandle<Result<(), StoreError>>>,
     /// What the journal knows already.
     journalled: (TapStats, CaptureTime),
@@ -103,7 +104,8 @@ impl LiveTap {
             provenance: Provenance::Captured,
         };
         let writer = ShardWriter::open(store, lock, tap, options)?;
-        let (tap, interface, shared) = (writer.tap(), config.interface.clone(), Arc::new(Shared::default()));
+        let (tap, interface, disk) = (writer.tap(), config.interface.clone(), writer.watch());
+        let shared = Arc::new(Shared::default());
         let body = {
             let shared = shared.clone();
             move || {
@@ -120,7 +122,7 @@ impl LiveTap {
         };
         let thread = std::thread::Builder::new().name(format!("tap-{interface}")).spawn(body);
         let thread = Some(thread.map_err(StoreError::io("starting a thread for", store.dir()))?);
-        Ok(Self { tap, interface, shared, thread, journalled: (TapStats::default(), wall_clock()) })
+        Ok(Self { tap, interface, shared, disk, thread, journalled: (TapStats::default(), wall_clock()) })
     }
 
     /// The tap's number in the store.
@@ -135,12 +137,13 @@ impl LiveTap {
 
     /// Totals since the start; they are brought up to date once a second.
     pub fn stats(&self) -> TapStats {
-        self.shared.load()
+        let (queued_bytes, queue_bytes) = self.disk.queue();
+        TapStats { queued_bytes, queue_bytes, ..self.shared.load() }
     }
 
     /// What keeps packets from being recorded at the moment: a disk that is full, an interface that is gone.
     pub fn trouble(&self) -> Option<String> {
-        self.shared.trouble()
+        self.shared.trouble().or_else(|| self.disk.trouble())
     }
 
     /// Whether the thread still runs.
@@ -210,7 +213,7 @@ impl Loop {
             }
             if stopping || Instant::now() >= next_stats {
                 next_stats = Instant::now() + Duration::from_secs(1);
-                self.count();
+                self.count(stopping);
             }
             if stopping {
                 break;
@@ -293,11 +296,12 @@ impl Loop {
             self.counters.reopened();
             self.shared.reopened.fetch_add(1, Ordering::Relaxed);
             self.device = Some(device);
+            self.shared.set_trouble(None);
             self.back();
         }
     }
 
-    fn count(&mut self) {
+    fn count(&mut self, last: bool) {
         if let Some(device) = &mut self.device
             && let Ok(stat) = device.capture.stats()
         {
@@ -305,10 +309,7 @@ impl Loop {
         }
         self.counters.nic(device::statistic(&self.config.interface, "rx_missed_errors"));
         let up = self.device.is_some() && device::is_up(&self.config.interface);
-        if self.device.is_some() {
-            self.shared.set_trouble(self.writer.trouble());
-        }
-        self.shared.store(&self.counters, self.writer.queue(), up);
+        self.shared.store(&self.counters, up, last);
     }
 }
 

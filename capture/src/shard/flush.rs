@@ -10,12 +10,13 @@ use super::live::{LiveShard, TapLive, lock};
 use super::staging::{OPEN_SHARDS, SLOT_LEN};
 use super::writer::{WhenFull, WriterOptions};
 use crate::StoreError;
-use crate::hash::{ShardHasher, ShardHashes};
+use crate::hash::ShardHashes;
 use crate::journal::JournalRecord;
 use crate::store::Store;
 use std::io::IoSlice;
-use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::SyncSender;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -24,31 +25,18 @@ const BLOCKS_AT_ONCE: usize = 8;
 /// How long a thread waits before it tries again what the disk refused.
 const RETRY: Duration = Duration::from_millis(500);
 
-/// Makes the next shard: file, mark, journal record, place in the table.
+/// Makes the next shard: file, mark, journal record, place in the table of commit words, and in the list that readers look into.
 pub fn prepare(store: &Store, live: &TapLive, options: &WriterOptions) -> Result<Arc<LiveShard>, StoreError> {
     let id = store.next_shard_id();
     let file =
         ShardFile::create(&store.shards_dir(), id, options.shard_size, live.info.link, live.info.snaplen)?;
-    let place = (0..OPEN_SHARDS).find(|&p| live.staging.commit_word(p).load().is_none()).unwrap_or(0);
+    let staging = live.slots.staging();
+    let place = (0..OPEN_SHARDS).find(|&p| staging.commit_word(p).load().is_none()).unwrap_or(0);
     store.shard_opened(id, &live.info, options.shard_size)?;
-    live.staging.commit_word(place).store(id, 0, 0);
-    Ok(Arc::new(LiveShard {
-        id,
-        size: options.shard_size,
-        file,
-        staging: live.staging.clone(),
-        place,
-        flushed: AtomicU64::new(0),
-        whole: Mutex::default(),
-        full_at: AtomicU64::new(0),
-        sealed: AtomicBool::new(false),
-        last_published: Default::default(),
-        first: AtomicI64::new(i64::MAX),
-        last: AtomicI64::new(i64::MIN),
-        blocks: Default::default(),
-        anchors: Default::default(),
-        hasher: Mutex::new(options.hash.then(ShardHasher::default)),
-    }))
+    staging.commit_word(place).store(id, 0, 0);
+    let shard = Arc::new(LiveShard::new(id, file, options.shard_size, place, &live.slots, options.hash));
+    live.insert(shard.clone());
+    Ok(shard)
 }
 
 /// Starts the threads; they end when `stop` is set and everything is on disk.
@@ -56,6 +44,7 @@ pub fn start(
     store: &Store,
     live: &Arc<TapLive>,
     options: WriterOptions,
+    next: SyncSender<Arc<LiveShard>>,
     stop: &Arc<AtomicBool>,
 ) -> Result<Vec<JoinHandle<()>>, StoreError> {
     let spawn = |name: &str, body: Box<dyn FnOnce() + Send>| {
@@ -79,7 +68,7 @@ pub fn start(
     };
     let keeper = {
         let (store, live, stop) = (store.clone(), live.clone(), stop.clone());
-        spawn("keep", Box::new(move || Keeper { store, live, options }.run(&stop)))?
+        spawn("keep", Box::new(move || Keeper { store, live, options, next }.run(&stop)))?
     };
     if !options.hash {
         return Ok(vec![flusher, keeper]);
@@ -128,16 +117,16 @@ fn flush(shard: &LiveShard, options: &WriterOptions, all: bool) -> Result<(), St
     while flushed < target {
         let first = flushed / SLOT_LEN;
         let last = (target - 1) / SLOT_LEN;
-        let slots: Vec<_> =
+        let pins: Vec<_> =
             (first..=last).take(BLOCKS_AT_ONCE).map_while(|b| Some((b * SLOT_LEN, shard.pin(b)?))).collect();
-        let Some(end) = slots.last().map(|(start, _)| target.min(start + SLOT_LEN)) else { break };
+        let Some(end) = pins.last().map(|(start, _)| target.min(start + SLOT_LEN)) else { break };
         // Whole pages: the first one again if a part of it was written before, the last one with what follows the packets
         // (it is written again when it is filled, and cut off when the shard is sealed).
         let (from, to) = (flushed / ALIGNMENT * ALIGNMENT, end.next_multiple_of(ALIGNMENT));
-        let pieces: Vec<IoSlice<'_>> = slots
+        let pieces: Vec<IoSlice<'_>> = pins
             .iter()
-            .map(|(start, slot)| {
-                let bytes = slot.staging.slot_bytes(slot.index, SLOT_LEN.min(to - start) as usize);
+            .map(|(start, pin)| {
+                let bytes = pin.bytes(SLOT_LEN.min(to - start) as usize);
                 IoSlice::new(&bytes[from.saturating_sub(*start) as usize..])
             })
             .collect();
@@ -146,18 +135,19 @@ fn flush(shard: &LiveShard, options: &WriterOptions, all: bool) -> Result<(), St
         shard.flushed.store(flushed, Ordering::Release);
         // A file's writer waits for the hasher too, who then says so.
         let hashed_first = options.when_full == WhenFull::Wait && lock(&shard.hasher).is_some();
-        for (_, slot) in slots.iter().filter(|(start, _)| !hashed_first && start + SLOT_LEN <= end) {
-            slot.busy.store(false, Ordering::Release);
+        for (_, pin) in pins.iter().filter(|(start, _)| !hashed_first && start + SLOT_LEN <= end) {
+            pin.done();
         }
     }
-    if flushed == committed {
+    if flushed == committed && committed > 0 {
         *lock(&shard.whole) = Some(published);
     }
     // The last block, also when its last packets were written before the writer moved on.
     if full_at != 0 && flushed == full_at {
         let hashed_first = options.when_full == WhenFull::Wait && lock(&shard.hasher).is_some();
-        let blocks = shard.blocks.read().unwrap_or_else(PoisonError::into_inner);
-        blocks.values().filter(|_| !hashed_first).for_each(|slot| slot.busy.store(false, Ordering::Release));
+        if let Some(pin) = shard.pin((full_at - 1) / SLOT_LEN).filter(|_| !hashed_first) {
+            pin.done();
+        }
     }
     Ok(())
 }
@@ -166,6 +156,8 @@ struct Keeper {
     store: Store,
     live: Arc<TapLive>,
     options: WriterOptions,
+    /// To the writer: shards that are ready. A channel and no lock, see [`slot`](super::slot).
+    next: SyncSender<Arc<LiveShard>>,
 }
 
 impl Keeper {
@@ -177,6 +169,9 @@ impl Keeper {
             let sync = stopping || last_sync.elapsed() >= self.options.sync_interval;
             if sync {
                 last_sync = Instant::now();
+            }
+            if stopping {
+                self.remove_unused();
             }
             match self.round(sync, stopping) {
                 Ok(()) if stopping && self.live.shards().is_empty() => break,
@@ -201,16 +196,18 @@ impl Keeper {
                 }
             }
         }
-        // Made ready and never begun.
-        // Taken first, so that its lock is not held while the store's are taken: a reader that opens a shard takes them the
-        // other way round.
-        let unused = lock(&self.live.next).take();
-        if let Some(unused) = unused {
+        if self.live.shards().is_empty() {
+            let _ = std::fs::remove_file(self.live.slots.staging().path());
+        }
+    }
+
+    /// Made ready and never begun.
+    fn remove_unused(&self) {
+        for unused in self.live.shards().into_iter().filter(|s| !s.begun()) {
+            self.live.remove(unused.id);
             unused.file.remove();
             let _ = self.store.shard_deleted(unused.id);
-        }
-        if self.live.shards().is_empty() {
-            let _ = std::fs::remove_file(self.live.staging.path());
+            self.live.slots.staging().forget(unused.place);
         }
     }
 
@@ -224,11 +221,13 @@ impl Keeper {
 
     fn round(&self, sync: bool, stopping: bool) -> Result<(), StoreError> {
         // First, so that neither a sync nor a seal makes the writer wait for its next shard.
-        let room = self.live.shards().len() + 1 < OPEN_SHARDS;
+        let shards = self.live.shards();
         let mut prepared = Ok(());
-        if !stopping && room && lock(&self.live.next).is_none() {
-            prepared = prepare(&self.store, &self.live, &self.options)
-                .map(|next| *lock(&self.live.next) = Some(next));
+        if !stopping && shards.len() < OPEN_SHARDS && shards.iter().all(|s| s.begun()) {
+            prepared = prepare(&self.store, &self.live, &self.options).map(|next| {
+                // There is room: all that was sent before was begun. A writer that is gone needs none.
+                let _ = self.next.try_send(next);
+            });
         }
         for shard in self.live.shards() {
             let full_at = shard.full_at.load(Ordering::Acquire);
@@ -254,7 +253,7 @@ impl Keeper {
     fn seal(&self, shard: &Arc<LiveShard>, bytes: u64) -> Result<(), StoreError> {
         let published = shard.published();
         shard.file.seal(bytes)?;
-        let anchors = lock(&shard.anchors).clone();
+        let anchors = shard.anchors();
         self.store.append(&JournalRecord::ShardAnchors { shard: shard.id, offsets: anchors })?;
         // Before it is known as sealed: nobody reads it to hash it then.
         if let Some(ShardHashes { whole: hash, blocks }) = hashing::finish(shard, bytes) {
@@ -264,8 +263,8 @@ impl Keeper {
         shard.file.remove_mark();
         *lock(&shard.last_published) = Some(published);
         shard.sealed.store(true, Ordering::Release);
-        shard.staging.forget(shard.place);
-        self.live.shards.write().unwrap_or_else(PoisonError::into_inner).retain(|s| s.id != shard.id);
+        self.live.slots.staging().forget(shard.place);
+        self.live.remove(shard.id);
         self.store.notify();
         Ok(())
     }

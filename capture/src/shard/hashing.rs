@@ -50,9 +50,9 @@ fn whole_blocks(shard: &LiveShard) {
 fn block(shard: &LiveShard, hasher: &mut Option<ShardHasher>, len: u64) {
     let Some(hashed) = hasher else { return };
     match shard.pin(hashed.bytes() / SLOT_LEN) {
-        Some(slot) => {
-            hashed.update(slot.staging.slot_bytes(slot.index, len as usize));
-            slot.busy.store(false, Ordering::Release);
+        Some(pin) => {
+            hashed.update(pin.bytes(len as usize));
+            pin.done();
         }
         None => *hasher = None,
     }

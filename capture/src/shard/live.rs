@@ -1,69 +1,15 @@
 //! What the writer of a tap shares with the threads that bring its bytes to disk and with its readers.
 
+use super::bell::Bell;
 use super::file::ShardFile;
-use super::staging::{CommitWord, Published, SLOT_LEN, Staging};
+use super::slot::{BlockTable, Pin, Slots};
+use super::staging::{CommitWord, Published, SLOT_LEN};
 use crate::hash::ShardHasher;
 use crate::store::TapInfo;
 use crate::{CaptureTime, ShardId, StoreError};
-use std::collections::{BTreeMap, VecDeque};
-use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, AtomicUsize, Ordering, fence};
-use std::sync::{Arc, Condvar, Mutex, PoisonError, RwLock, Weak};
-use std::time::Duration;
-
-/// A slot of the staging file. Whoever holds an `Arc` of it besides the pool and its shard keeps its bytes from being written over.
-#[derive(Debug)]
-pub(crate) struct Slot {
-    pub index: usize,
-    pub staging: Arc<Staging>,
-    /// Holds bytes that are not on disk yet, or, where the writer waits for that, not hashed.
-    pub busy: AtomicBool,
-    /// The block whose bytes it holds: readers get them from here until the writer needs the slot, not only until they are on disk.
-    /// Who follows a recording reads memory that way, not the disk. Only the writer locks it.
-    holds: Mutex<Option<(Weak<LiveShard>, u64)>>,
-}
-
-impl Slot {
-    pub fn new(index: usize, staging: Arc<Staging>) -> Self {
-        Self { index, staging, busy: AtomicBool::new(false), holds: Mutex::new(None) }
-    }
-
-    /// The writer begins a block in it.
-    pub fn hold(self: &Arc<Self>, shard: &Arc<LiveShard>, block: u64) {
-        self.busy.store(true, Ordering::Release);
-        *lock(&self.holds) = Some((Arc::downgrade(shard), block));
-        shard.blocks.write().unwrap_or_else(PoisonError::into_inner).insert(block, self.clone());
-    }
-
-    /// Takes it out of its shard's table, if its bytes are on disk and nobody reads them.
-    fn vacate(self: &Arc<Self>) -> bool {
-        if self.busy.load(Ordering::Acquire) {
-            return false;
-        }
-        let mut holds = lock(&self.holds);
-        if let Some((shard, block)) = &*holds
-            && let Some(shard) = shard.upgrade()
-        {
-            // A reader is looking something up: another slot is found sooner than this one waited for.
-            let Ok(mut blocks) = shard.blocks.try_write() else { return false };
-            // The pool's and the table's. While the table is locked nobody can begin to read.
-            if Arc::strong_count(self) > 2 {
-                return false;
-            }
-            blocks.remove(block);
-        }
-        *holds = None;
-        let free = Arc::strong_count(self) == 1;
-        // Pairs with the release of the reader that dropped its pin.
-        fence(Ordering::Acquire);
-        free
-    }
-
-    /// Whether it is on disk, and only readers keep it from being used again.
-    fn held(self: &Arc<Self>) -> bool {
-        let listed = lock(&self.holds).as_ref().is_some_and(|(shard, _)| shard.strong_count() > 0);
-        !self.busy.load(Ordering::Relaxed) && Arc::strong_count(self) > 1 + usize::from(listed)
-    }
-}
+use std::collections::VecDeque;
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
 /// A shard that is being written, flushed or sealed.
 #[derive(Debug)]
@@ -71,7 +17,6 @@ pub(crate) struct LiveShard {
     pub id: ShardId,
     pub size: u64,
     pub file: ShardFile,
-    pub staging: Arc<Staging>,
     /// Its place in the staging file's table of commit words.
     pub place: usize,
     /// Bytes that are in the file.
@@ -85,17 +30,64 @@ pub(crate) struct LiveShard {
     pub last_published: Mutex<Option<Published>>,
     pub first: AtomicI64,
     pub last: AtomicI64,
-    /// Blocks whose bytes are in a slot: those that are not in the file yet, and those whose slot was not needed since.
-    pub blocks: RwLock<BTreeMap<u64, Arc<Slot>>>,
-    /// Offset in each block of the first record that begins there, for `verify` to find its way after damage.
-    pub anchors: Mutex<Vec<u64>>,
+    pub slots: Arc<Slots>,
+    /// The slots of its blocks.
+    pub blocks: BlockTable,
+    /// For each block the offset of the first record that begins there (0: none yet), for `verify` to find its way after damage.
+    anchors: Box<[AtomicU64]>,
     /// What was hashed of it out of staging; `None` when that is not wanted, or came too late.
     pub hasher: Mutex<Option<ShardHasher>>,
 }
 
 impl LiveShard {
+    /// `place` is its own in the table of commit words.
+    pub fn new(
+        id: ShardId,
+        file: ShardFile,
+        size: u64,
+        place: usize,
+        slots: &Arc<Slots>,
+        hash: bool,
+    ) -> Self {
+        Self {
+            id,
+            size,
+            file,
+            place,
+            flushed: AtomicU64::new(0),
+            whole: Mutex::default(),
+            full_at: AtomicU64::new(0),
+            sealed: AtomicBool::new(false),
+            last_published: Default::default(),
+            first: AtomicI64::new(i64::MAX),
+            last: AtomicI64::new(i64::MIN),
+            slots: slots.clone(),
+            blocks: BlockTable::new(size),
+            // One more than blocks: where the last one is full, the next record would begin behind it.
+            anchors: (0..=size.div_ceil(SLOT_LEN)).map(|_| AtomicU64::new(0)).collect(),
+            hasher: Mutex::new(hash.then(ShardHasher::default)),
+        }
+    }
+
     pub fn word(&self) -> &CommitWord {
-        self.staging.commit_word(self.place)
+        self.slots.staging().commit_word(self.place)
+    }
+
+    /// Whether anything was written into it, be it its header: the writer has come to it.
+    pub fn begun(&self) -> bool {
+        self.published().committed > 0
+    }
+
+    /// Notes that a record begins at `offset`, the first in its block. For the writer alone.
+    pub fn anchor(&self, offset: u64) {
+        if let Some(anchor) = self.anchors.get((offset / SLOT_LEN) as usize) {
+            anchor.store(offset, Ordering::Release);
+        }
+    }
+
+    /// The anchors, in order.
+    pub fn anchors(&self) -> Vec<u64> {
+        self.anchors.iter().map(|a| a.load(Ordering::Acquire)).filter(|a| *a != 0).collect()
     }
 
     pub fn published(&self) -> Published {
@@ -116,9 +108,9 @@ impl LiveShard {
         (first != i64::MAX).then_some((CaptureTime::from_nanos(first), CaptureTime::from_nanos(last)))
     }
 
-    /// The slot that holds a block, pinned, and how far its bytes are published.
-    pub fn pin(&self, block: u64) -> Option<Arc<Slot>> {
-        self.blocks.read().unwrap_or_else(PoisonError::into_inner).get(&block).cloned()
+    /// The slot that holds a block; without one the block is in the file.
+    pub fn pin(&self, block: u64) -> Option<Pin> {
+        self.slots.pin(self.id, block, &self.blocks)
     }
 }
 
@@ -126,15 +118,12 @@ impl LiveShard {
 #[derive(Debug)]
 pub(crate) struct TapLive {
     pub info: TapInfo,
-    pub staging: Arc<Staging>,
-    pub slots: Vec<Arc<Slot>>,
-    /// Oldest first; at most `OPEN_SHARDS`.
+    pub slots: Arc<Slots>,
+    /// Oldest first, with the one that is made ready ahead of the writer; at most `OPEN_SHARDS`. Never locked by the writer.
     pub shards: RwLock<VecDeque<Arc<LiveShard>>>,
     /// Nothing earlier will come on this tap.
     pub watermark: AtomicI64,
     pub finished: AtomicBool,
-    /// The next shard, made ready ahead of the writer.
-    pub next: Mutex<Option<Arc<LiveShard>>>,
     pub flusher: Bell,
     /// The flusher has ended: what is not in a file then stays in staging, for recovery.
     pub flusher_done: AtomicBool,
@@ -154,15 +143,17 @@ impl TapLive {
 
     /// One of the open shards, also the one that is made ready.
     pub fn shard(&self, id: ShardId) -> Option<Arc<LiveShard>> {
-        let open = self.shards().into_iter().find(|s| s.id == id);
-        open.or_else(|| lock(&self.next).clone().filter(|s| s.id == id))
+        self.shards().into_iter().find(|s| s.id == id)
     }
 
-    /// A slot that is on disk and that nobody reads, now without a block; looks from `hint` on, and not at `except`. For the writer.
-    pub fn free_slot(&self, hint: usize, except: Option<usize>) -> Option<&Arc<Slot>> {
-        let n = self.slots.len();
-        let mut from_hint = (0..n).map(|i| &self.slots[(hint + i) % n]);
-        from_hint.find(|slot| Some(slot.index) != except && slot.vacate())
+    /// Adds a shard.
+    pub fn insert(&self, shard: Arc<LiveShard>) {
+        self.shards.write().unwrap_or_else(PoisonError::into_inner).push_back(shard);
+    }
+
+    /// Takes a shard out.
+    pub fn remove(&self, id: ShardId) {
+        self.shards.write().unwrap_or_else(PoisonError::into_inner).retain(|s| s.id != id);
     }
 
     /// Keeps what is in the way; logged once, not at every try.
@@ -174,11 +165,6 @@ impl TapLive {
         *known = Some(trouble);
     }
 
-    /// Counts the slots that are on disk and that readers hold all the same.
-    pub fn count_held(&self) {
-        self.staging.set_held(self.slots.iter().filter(|s| s.held()).count());
-    }
-
     /// Bytes that are published and not in a file yet, and the room for them.
     pub fn queue(&self) -> (u64, u64) {
         let waiting = self
@@ -186,30 +172,7 @@ impl TapLive {
             .iter()
             .map(|s| s.published().committed.saturating_sub(s.flushed.load(Ordering::Acquire)))
             .sum();
-        (waiting, self.slots.len() as u64 * SLOT_LEN)
-    }
-}
-
-/// Wakes one thread, or lets it sleep for a while.
-#[derive(Debug, Default)]
-pub(crate) struct Bell {
-    rung: Mutex<bool>,
-    changed: Condvar,
-}
-
-impl Bell {
-    pub fn ring(&self) {
-        *lock(&self.rung) = true;
-        self.changed.notify_one();
-    }
-
-    pub fn wait(&self, at_most: Duration) {
-        let rung = lock(&self.rung);
-        let (mut rung, _) = self
-            .changed
-            .wait_timeout_while(rung, at_most, |rung| !*rung)
-            .unwrap_or_else(PoisonError::into_inner);
-        *rung = false;
+        (waiting, self.slots.staging().slots() as u64 * SLOT_LEN)
     }
 }
 

@@ -1,8 +1,9 @@
 //! Shards: pcap files of a fixed size, written through staging slots and mapped for reading.
 //!
-//! `format` says what stands in them, `staging` is the shared memory that packets are copied into, `writer` fills it,
+//! `format` says what stands in them, `staging` is the shared memory that packets are copied into, `slot` who has which part of it, `writer` fills it,
 //! `flush` brings it to disk, `live` is what both and the readers share, `reader` gives views, `recover` mends after a crash.
 
+mod bell;
 mod file;
 mod flush;
 pub(crate) mod format;
@@ -10,6 +11,7 @@ pub(crate) mod hashing;
 mod live;
 mod reader;
 mod recover;
+mod slot;
 mod staging;
 mod tail;
 mod writer;
@@ -24,7 +26,7 @@ pub use reader::{Chunk, Record, RecordView, Records, Shard, ShardBytes, prefetch
 pub use recover::{Recovered, recover};
 pub(crate) use staging::open_for_reading as open_staging;
 pub use tail::TapTail;
-pub use writer::{Appended, ShardWriter, WhenFull, WriterOptions};
+pub use writer::{Appended, ShardWriter, WhenFull, WriterOptions, WriterWatch};
 
 #[cfg(test)]
 mod tests;

@@ -5,7 +5,8 @@
 
 use super::file::shard_path;
 use super::format::{FILE_HEADER_LEN, RecordHeader};
-use super::live::{LiveShard, Slot};
+use super::live::LiveShard;
+use super::slot::Pin;
 use super::staging::{SLOT_LEN, Staging};
 use crate::store::ShardInfo;
 use crate::{CaptureTime, LinkType, ReadError, ShardId, StoreError, TapId};
@@ -206,11 +207,11 @@ impl Shard {
         if block == last {
             // A block that is not in the table any more has reached the file.
             return match live.pin(block) {
-                Some(slot) => {
-                    let owner = Owner::Slot(slot);
+                Some(pin) => {
+                    let owner = Owner::Slot(pin);
                     let bytes = ShardBytes { owner, start: (offset % SLOT_LEN) as usize, len };
                     // Readers hold too many slots as it is: a slow client must not cost packets.
-                    if live.staging.scarce() { ShardBytes::copied(bytes.to_vec()) } else { bytes }
+                    if live.slots.scarce() { ShardBytes::copied(bytes.to_vec()) } else { bytes }
                 }
                 None => self.mapped(start..start + len),
             };
@@ -275,7 +276,7 @@ pub struct ShardBytes {
 #[derive(Clone, Debug)]
 enum Owner {
     Map(Arc<Mmap>),
-    Slot(Arc<Slot>),
+    Slot(Pin),
     Copy(Arc<[u8]>),
 }
 
@@ -299,7 +300,7 @@ impl Deref for ShardBytes {
     fn deref(&self) -> &[u8] {
         match &self.owner {
             Owner::Map(map) => &map[self.start..self.start + self.len],
-            Owner::Slot(slot) => &slot.staging.slot_bytes(slot.index, self.start + self.len)[self.start..],
+            Owner::Slot(pin) => &pin.bytes(self.start + self.len)[self.start..],
             Owner::Copy(bytes) => &bytes[self.start..self.start + self.len],
         }
     }

@@ -14,7 +14,7 @@ use std::fs::{File, OpenOptions};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering, fence};
+use std::sync::atomic::{AtomicU64, Ordering, fence};
 
 /// Bytes in a slot: one block of a shard, and one direct write.
 pub const SLOT_LEN: u64 = 1 << 20;
@@ -112,8 +112,6 @@ pub struct Staging {
     map: MmapRaw,
     path: PathBuf,
     slots: usize,
-    /// Slots of this process that are on disk and that readers still hold; counted by the writer at each block.
-    held: AtomicUsize,
 }
 
 // SAFETY (of all accesses below): the mapping is shared, page-aligned and as long as the header says, checked at creation and
@@ -182,7 +180,7 @@ impl Staging {
         let len = (HEADER_LEN + slots as u64 * SLOT_LEN) as usize;
         let map =
             MmapOptions::new().len(len).populate().map_raw(file).map_err(StoreError::io("mapping", path))?;
-        Ok(Self { map, path: path.to_owned(), slots, held: AtomicUsize::new(0) })
+        Ok(Self { map, path: path.to_owned(), slots })
     }
 
     /// Where the file is.
@@ -206,16 +204,6 @@ impl Staging {
         &self.open_shards()[place % OPEN_SHARDS]
     }
 
-    /// Says how many slots readers hold beyond their time.
-    pub fn set_held(&self, slots: usize) {
-        self.held.store(slots, Ordering::Relaxed);
-    }
-
-    /// Whether readers hold so many slots (half of them) that a new reader has to copy: a slow client must not cost packets.
-    pub fn scarce(&self) -> bool {
-        self.held.load(Ordering::Relaxed) >= self.slots / 2
-    }
-
     /// Frees a sealed shard's place.
     pub fn forget(&self, place: usize) {
         self.commit_word(place).clear();
@@ -234,6 +222,21 @@ impl Staging {
         owner.generation.fetch_add(1, Ordering::AcqRel);
         owner.block.store(block, Ordering::Relaxed);
         owner.shard.store(shard.0, Ordering::Release);
+    }
+
+    /// Whether a slot is given to this block. In the writer's own process, by one that keeps the slot from being given away.
+    pub fn holds(&self, index: usize, shard: ShardId, block: u64) -> bool {
+        let owner = self.owner(index);
+        owner.shard.load(Ordering::Relaxed) == shard.0 && owner.block.load(Ordering::Relaxed) == block
+    }
+
+    /// Writes a number at both ends of a slot that nobody reads.
+    #[cfg(test)]
+    pub fn mark_ends(&self, index: usize, mark: u64) {
+        for at in [0, SLOT_LEN as usize - 8] {
+            // SAFETY: inside the slot.
+            unsafe { self.slot_ptr(index).add(at).cast::<u64>().write(mark) };
+        }
     }
 
     /// Start of a slot's bytes.

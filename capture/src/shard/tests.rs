@@ -178,7 +178,7 @@ fn after_power_loss_the_mark_decides_and_nothing_is_invented() {
         writer.append(time(n), 0, &packet(n));
     }
     writer.publish();
-    let staging = store.live_tap(writer.tap()).unwrap().staging.path().to_owned();
+    let staging = store.live_tap(writer.tap()).unwrap().slots.staging().path().to_owned();
     std::mem::forget(writer);
     std::fs::remove_file(staging).unwrap();
     drop(lock);
@@ -212,11 +212,12 @@ fn a_shard_that_is_opened_while_its_writer_moves_on_is_seen_to_end() {
     let lock = store.lock().unwrap();
     let mut writer = writer(&store, &lock, 4 << 20, WhenFull::Wait);
     let live = store.live_tap(writer.tap()).unwrap();
-    let next = live.next.lock().unwrap().take().unwrap();
+    let next = live.shards().pop().unwrap();
     let id = next.id;
+    live.remove(id);
     let moving = std::thread::spawn(move || {
         std::thread::sleep(Duration::from_millis(50));
-        *live.next.lock().unwrap() = Some(next);
+        live.insert(next);
     });
     let shard = store.shard(id).unwrap();
     moving.join().unwrap();

@@ -1,18 +1,21 @@
 //! The writer: one copy from the caller's packet into a staging slot, in the layout that the shard will have.
 //!
-//! Costs a memcpy and a 16-byte header a packet; once a block (1 MiB) a look for a free slot and one short lock. Never waits for
+//! Costs a memcpy and a 16-byte header a packet; once a block (1 MiB) a look for a free slot. Takes no lock, so that no reader that the
+//! scheduler has put aside can hold it up, and never waits for
 //! the disk unless told to ([`WhenFull::Wait`], for files): what finds no slot is dropped and counted by the caller.
 #![allow(unsafe_code)]
 
 use super::flush;
 use super::format::{self, FILE_HEADER_LEN, MAX_CAPTURED_LEN, RECORD_HEADER_LEN, RecordHeader};
-use super::live::{LiveShard, Slot, TapLive, lock};
+use super::live::{LiveShard, TapLive, lock};
+use super::slot::Slots;
 use super::staging::{OPEN_SHARDS, SLOT_LEN, Staging, place};
 use crate::journal::JournalRecord;
 use crate::store::{NewTap, Store, WriterLock};
 use crate::{CaptureTime, LinkType, StoreError, TapId};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
-use std::sync::{Arc, PoisonError};
+use std::sync::mpsc::{Receiver, sync_channel};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -70,7 +73,10 @@ pub struct ShardWriter {
     store: Store,
     live: Arc<TapLive>,
     options: WriterOptions,
+    /// Shards that the keeper has made ready.
+    next: Receiver<Arc<LiveShard>>,
     current: Option<Current>,
+    /// The slot to look at first for a free one.
     hint: usize,
     /// Bytes of records in all.
     published: u64,
@@ -78,11 +84,28 @@ pub struct ShardWriter {
     stop: Arc<AtomicBool>,
 }
 
+/// A look at a writer from another thread: it takes locks, which the one that writes must not.
+#[derive(Clone, Debug)]
+pub struct WriterWatch(Arc<TapLive>);
+
+impl WriterWatch {
+    /// Bytes that wait for the disk, and the room for them.
+    pub fn queue(&self) -> (u64, u64) {
+        self.0.queue()
+    }
+
+    /// What keeps packets from reaching the disk, if anything does at the moment.
+    pub fn trouble(&self) -> Option<String> {
+        lock(&self.0.trouble).as_ref().map(ToString::to_string)
+    }
+}
+
 /// The shard under the writer's hand.
 #[derive(Debug)]
 struct Current {
     shard: Arc<LiveShard>,
-    slot: Arc<Slot>,
+    /// The slot that its current block is in.
+    slot: usize,
     /// Offset of the next record.
     position: u64,
     packets: u64,
@@ -111,15 +134,12 @@ impl ShardWriter {
         let slots = (options.staging_bytes / SLOT_LEN) as usize;
         let path = place(store.dir(), &store.id().to_string(), info.id, slots);
         let staging = Arc::new(Staging::create(&path, slots)?);
-        let slots = (0..staging.slots()).map(|index| Arc::new(Slot::new(index, staging.clone()))).collect();
         let live = Arc::new(TapLive {
             info,
-            staging,
-            slots,
+            slots: Slots::new(staging),
             shards: Default::default(),
             watermark: AtomicI64::new(i64::MIN),
             finished: AtomicBool::new(false),
-            next: Default::default(),
             flusher: Default::default(),
             flusher_done: AtomicBool::new(false),
             keeper: Default::default(),
@@ -128,12 +148,13 @@ impl ShardWriter {
             followed: Default::default(),
             trouble: Default::default(),
         });
-        let first = flush::prepare(store, &live, &options)?;
-        *lock(&live.next) = Some(first);
+        let (ready, next) = sync_channel(1);
+        let _ = ready.try_send(flush::prepare(store, &live, &options)?);
         store.register_live(&live);
         let stop = Arc::new(AtomicBool::new(false));
-        let threads = flush::start(store, &live, options, &stop)?;
-        Ok(Self { store: store.clone(), live, options, current: None, hint: 0, published: 0, threads, stop })
+        let threads = flush::start(store, &live, options, ready, &stop)?;
+        let (current, store) = (None, store.clone());
+        Ok(Self { store, live, options, next, current, hint: 0, published: 0, threads, stop })
     }
 
     /// The tap that is written.
@@ -199,11 +220,6 @@ impl ShardWriter {
         self.store.notify();
     }
 
-    /// Bytes that wait for the disk, and the room for them.
-    pub fn queue(&self) -> (u64, u64) {
-        self.live.queue()
-    }
-
     /// Bytes that were published here and not yet given to those who follow; 0 when nobody does.
     pub fn lead(&self) -> u64 {
         match self.live.followers.load(Ordering::Acquire) {
@@ -212,9 +228,9 @@ impl ShardWriter {
         }
     }
 
-    /// What keeps packets from reaching the disk, if anything does at the moment.
-    pub fn trouble(&self) -> Option<String> {
-        lock(&self.live.trouble).as_ref().map(ToString::to_string)
+    /// What others may ask about the way to the disk.
+    pub fn watch(&self) -> WriterWatch {
+        WriterWatch(self.live.clone())
     }
 
     /// Publishes, brings everything to disk, seals.
@@ -277,14 +293,14 @@ impl ShardWriter {
 
     fn next_shard(&mut self) -> bool {
         // The slot first: a shard is only begun with its first block at hand.
-        let Some(slot) = self.live.free_slot(self.hint, None).cloned() else { return false };
-        let Some(shard) = lock(&self.live.next).take() else {
+        let Some(slot) = self.live.slots.take(self.hint, None) else { return false };
+        let Ok(shard) = self.next.try_recv() else {
             self.live.keeper.ring();
             return false;
         };
         self.publish();
         self.retire();
-        self.hint = slot.index + 1;
+        self.hint = slot + 1;
         let mut current = Current {
             shard,
             slot,
@@ -296,24 +312,23 @@ impl ShardWriter {
             last: CaptureTime::from_nanos(0),
         };
         current.begin_block(0);
-        lock(&current.shard.anchors).push(FILE_HEADER_LEN);
+        current.shard.anchor(FILE_HEADER_LEN);
         current.put(&format::file_header(self.live.info.link, self.live.info.snaplen));
         current.shard.word().store(current.shard.id, FILE_HEADER_LEN, 0);
-        self.live.shards.write().unwrap_or_else(PoisonError::into_inner).push_back(current.shard.clone());
         self.current = Some(current);
         self.live.keeper.ring();
         true
     }
 
     fn next_block(&mut self) -> bool {
-        let Some(slot) = self.live.free_slot(self.hint, None).cloned() else { return false };
+        let Some(slot) = self.live.slots.take(self.hint, None) else { return false };
         let Some(current) = &mut self.current else { return false };
-        self.hint = slot.index + 1;
+        self.hint = slot + 1;
         current.slot = slot;
         let block = current.block_end / SLOT_LEN;
         current.block_end += SLOT_LEN;
         current.begin_block(block);
-        self.live.count_held();
+        self.live.slots.count_held();
         self.live.flusher.ring();
         true
     }
@@ -321,10 +336,10 @@ impl ShardWriter {
     /// A record that begins in one block and ends in a later one. All or nothing: without a slot for its end it is not begun.
     fn put_across(&mut self, header: &[u8], data: &[u8]) -> bool {
         // A record is at most 256 KiB: it reaches into one more block at the most.
-        let this = self.current.as_ref().map(|c| c.slot.index);
+        let this = self.current.as_ref().map(|c| c.slot);
         let next = loop {
-            match self.live.free_slot(self.hint, this) {
-                Some(slot) => break slot.index,
+            match self.live.slots.take(self.hint, this) {
+                Some(slot) => break slot,
                 None if self.options.when_full == WhenFull::Drop || lock(&self.live.trouble).is_some() => {
                     return false;
                 }
@@ -351,7 +366,7 @@ impl ShardWriter {
     /// Notes that a record begins here, the first in its block.
     fn anchor(&mut self) -> bool {
         if let Some(current) = &self.current {
-            lock(&current.shard.anchors).push(current.position);
+            current.shard.anchor(current.position);
         }
         true
     }
@@ -375,8 +390,7 @@ impl Drop for ShardWriter {
 
 impl Current {
     fn begin_block(&mut self, block: u64) {
-        self.shard.staging.assign(self.slot.index, self.shard.id, block);
-        self.slot.hold(&self.shard, block);
+        self.shard.slots.give(self.slot, self.shard.id, block, &self.shard.blocks);
     }
 
     #[inline]
@@ -386,7 +400,7 @@ impl Current {
         // SAFETY: callers checked that the bytes end inside the block; the slot is this writer's alone above the published
         // length, and `bytes` comes from elsewhere.
         unsafe {
-            let to = self.shard.staging.slot_ptr(self.slot.index).add(at);
+            let to = self.shard.slots.staging().slot_ptr(self.slot).add(at);
             to.copy_from_nonoverlapping(bytes.as_ptr(), bytes.len());
         }
         self.position += bytes.len() as u64;

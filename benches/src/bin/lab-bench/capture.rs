@@ -145,8 +145,7 @@ fn print_row(offered: &str, label: &str, turns: &[Turn]) {
             format!("{}, {}, {pause:.0} ms, {age:.1} ms {}", v.packets, v.gaps, v.ended)
         })
         .collect();
-    let told: Vec<String> =
-        turns.iter().map(|t| format!("{} + {}", t.told.ring, t.told.staging)).collect();
+    let told: Vec<String> = turns.iter().map(|t| format!("{} + {}", t.told.ring, t.told.staging)).collect();
     println!(
         "| {offered} | {label} | {} | {} | {} | {} | {} |",
         rounds(&column(|t| t.lost_percent), 3),
