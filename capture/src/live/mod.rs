@@ -15,7 +15,7 @@ pub use privilege::keep_only_net_raw;
 
 use crate::import::wall_clock;
 use crate::journal::{Drops, JournalRecord, Provenance};
-use crate::shard::{Appended, ShardWriter, WhenFull, WriterOptions, WriterWatch};
+use crate::shard::{Appended, RECORD_HEADER_LEN, ShardWriter, WhenFull, WriterOptions, WriterWatch};
 use crate::store::{NewTap, Store, WriterLock};
 use crate::{CaptureTime, MAX_PACKET_LEN, SourceId, StoreError, TapId};
 use counters::Shared;
@@ -33,6 +33,10 @@ const BATCH: usize = 512;
 const REOPEN: Duration = Duration::from_millis(500);
 /// How far the packets of one ring can be out of order.
 const REORDERED: Duration = Duration::from_millis(5);
+/// Room that is asked for before a batch, at least: 512 full Ethernet frames have it.
+const LEAST_ROOM: u64 = 1 << 20;
+/// The longest the ring is looked at before statistics are due again, and before a stop is seen.
+const LOOK: Duration = Duration::from_millis(500);
 /// The longest one look at the ring takes, and so a stop.
 const POLL_NANOS: i64 = 50_000_000;
 
@@ -110,6 +114,8 @@ impl LiveTap {
             let shared = shared.clone();
             move || {
                 Loop {
+                    batch_bytes: LEAST_ROOM,
+                    most_room: (config.writer.staging_bytes / 4).max(LEAST_ROOM),
                     config,
                     device: Some(device),
                     away: None,
@@ -199,6 +205,9 @@ struct Loop {
     writer: ShardWriter,
     shared: Arc<Shared>,
     counters: Counters,
+    /// Room to ask for before the next batch: twice what the last one took, up to a quarter of staging.
+    batch_bytes: u64,
+    most_room: u64,
 }
 
 impl Loop {
@@ -241,6 +250,18 @@ impl Loop {
         // A stop must end on a link that is never quiet: what comes after it is not awaited.
         let started = Instant::now();
         loop {
+            // What there is no room for stays in the ring, which is a second staging that way. Not when the disk refuses, for that
+            // may last.
+            if !self.writer.has_room(self.batch_bytes) && !self.writer.in_trouble() {
+                if started.elapsed() < LOOK {
+                    std::thread::sleep(Duration::from_micros(500));
+                    continue;
+                }
+                if !stopping {
+                    return;
+                }
+            }
+            let mut batch_bytes = 0;
             let before = wall_clock();
             let (writer, counters) = (&mut self.writer, &mut self.counters);
             let mut last = CaptureTime::MIN;
@@ -252,6 +273,7 @@ impl Loop {
                     packet.header.ts.tv_usec.into(),
                 );
                 last = time;
+                batch_bytes += u64::from(packet.header.caplen) + RECORD_HEADER_LEN;
                 match writer.append(time, packet.header.len, packet.data) {
                     Appended::Stored => counters.stored(packet.header.caplen),
                     Appended::Dropped => counters.dropped_ours += 1,
@@ -265,6 +287,7 @@ impl Loop {
                     return;
                 }
                 Ok(_) => {
+                    self.batch_bytes = (2 * batch_bytes).clamp(LEAST_ROOM, self.most_room);
                     self.writer.publish();
                     // A link that is never idle has to say as well how far it is: its packets come in order, but for
                     // those that two processors took at the same moment.
@@ -279,7 +302,7 @@ impl Loop {
                     return;
                 }
             }
-            if started.elapsed() > Duration::from_millis(500) {
+            if started.elapsed() > LOOK {
                 return;
             }
         }

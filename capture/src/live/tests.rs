@@ -7,7 +7,7 @@ use std::net::UdpSocket;
 fn loopback_tap(store: &Store, lock: &WriterLock, filter: String) -> Option<LiveTap> {
     let source = store.open_source(lock, SourceKind::Live, wall_clock()).unwrap();
     let mut config = LiveConfig::new("lo");
-    (config.filter, config.ring_bytes) = (Some(filter), 8 << 20);
+    (config.filter, config.ring_bytes) = (Some(filter), 64 << 20);
     config.writer.shard_size = 4 << 20;
     config.writer.staging_bytes = 8 << 20;
     match LiveTap::start(store, lock, source, config) {
@@ -47,6 +47,34 @@ fn packets_on_loopback_are_recorded_and_counted() {
     }
     assert_eq!(n, 2_000);
     let _: Vec<std::sync::Arc<Shard>> = store.shards().iter().map(|s| store.shard(s.id).unwrap()).collect();
+}
+
+/// Nothing reaches the disk for a second, in which more arrives than staging holds: it stays in the ring meanwhile.
+#[test]
+fn what_staging_has_no_room_for_waits_in_the_ring() {
+    const PACKETS: u64 = 12_000;
+    let dir = tempfile::tempdir().unwrap();
+    let store = Store::create(dir.path()).unwrap();
+    let lock = store.lock().unwrap();
+    let (from, to) = (UdpSocket::bind("127.0.0.1:0").unwrap(), UdpSocket::bind("127.0.0.1:0").unwrap());
+    let port = to.local_addr().unwrap().port();
+    let Some(tap) = loopback_tap(&store, &lock, format!("udp dst port {port}")) else { return };
+    let live = store.live_tap(tap.tap()).unwrap();
+    // Flusher and keeper need this to find their work. The capture thread takes no lock.
+    let stalled = live.shards.write().unwrap();
+    for n in 0..PACKETS {
+        from.send_to(&[n as u8; 1_200], to.local_addr().unwrap()).unwrap();
+        if n % 100 == 0 {
+            std::thread::sleep(Duration::from_millis(5));
+        }
+    }
+    std::thread::sleep(Duration::from_millis(400));
+    let before = tap.shared.load();
+    assert!(before.packets < PACKETS && before.packets * 1_200 < 8 << 20, "{before:?}");
+    drop(stalled);
+    std::thread::sleep(Duration::from_millis(500));
+    let stats = tap.stop().unwrap();
+    assert_eq!((stats.packets, stats.dropped_kernel, stats.dropped_ours), (PACKETS, 0, 0), "{stats:?}");
 }
 
 #[test]

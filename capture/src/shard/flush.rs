@@ -180,7 +180,7 @@ impl Keeper {
                     break;
                 }
                 Ok(()) => {
-                    *lock(&self.live.trouble) = None;
+                    self.live.well();
                     self.live.keeper.wait(if stopping {
                         Duration::from_millis(5)
                     } else {

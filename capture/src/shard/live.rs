@@ -134,6 +134,8 @@ pub(crate) struct TapLive {
     pub followed: AtomicU64,
     /// What keeps bytes from reaching the disk, while it does.
     pub trouble: Mutex<Option<StoreError>>,
+    /// Whether it does: for the writer, which takes no lock.
+    pub in_trouble: AtomicBool,
 }
 
 impl TapLive {
@@ -163,6 +165,13 @@ impl TapLive {
             tracing::error!(tap = %self.info.id, "{trouble}");
         }
         *known = Some(trouble);
+        self.in_trouble.store(true, Ordering::Release);
+    }
+
+    /// Nothing is in the way any more.
+    pub fn well(&self) {
+        *lock(&self.trouble) = None;
+        self.in_trouble.store(false, Ordering::Release);
     }
 
     /// Bytes that are published and not in a file yet, and the room for them.

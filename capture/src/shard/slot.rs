@@ -55,6 +55,16 @@ impl Slots {
         })
     }
 
+    /// How many slots from `hint` on [`take`](Self::take) would find, counted up to `enough`.
+    pub fn free(&self, hint: usize, enough: usize) -> usize {
+        let n = self.slots.len();
+        let free = |i: &usize| {
+            let slot = &self.slots[(hint + i) % n];
+            !slot.busy.load(Ordering::Relaxed) && matches!(slot.pins.load(Ordering::Relaxed), 0 | TAKEN)
+        };
+        (0..n).filter(free).take(enough).count()
+    }
+
     /// Gives a slot that was taken to a block. For the writer alone.
     pub fn give(&self, index: usize, shard: ShardId, block: u64, table: &BlockTable) {
         let slot = &self.slots[index];
@@ -187,6 +197,7 @@ mod tests {
         assert_eq!((slots.take(0, None), slots.scarce()), (None, false), "it is read");
         drop(second);
         assert_eq!(slots.take(0, Some(2)), None);
+        assert_eq!((slots.free(0, 4), slots.free(0, 0)), (1, 0));
         assert_eq!(slots.take(0, None), Some(2));
         assert!(slots.pin(shard, 2, &table).is_none(), "nobody begins to read what the writer has");
         slots.give(2, shard, 4, &table);

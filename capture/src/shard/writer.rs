@@ -75,6 +75,8 @@ pub struct ShardWriter {
     options: WriterOptions,
     /// Shards that the keeper has made ready.
     next: Receiver<Arc<LiveShard>>,
+    /// The one of them that was received ahead of its time.
+    ready: Option<Arc<LiveShard>>,
     current: Option<Current>,
     /// The slot to look at first for a free one.
     hint: usize,
@@ -147,14 +149,16 @@ impl ShardWriter {
             followers: Default::default(),
             followed: Default::default(),
             trouble: Default::default(),
+            in_trouble: Default::default(),
         });
         let (ready, next) = sync_channel(1);
         let _ = ready.try_send(flush::prepare(store, &live, &options)?);
         store.register_live(&live);
         let stop = Arc::new(AtomicBool::new(false));
         let threads = flush::start(store, &live, options, ready, &stop)?;
-        let (current, store) = (None, store.clone());
-        Ok(Self { store, live, options, next, current, hint: 0, published: 0, threads, stop })
+        let store = store.clone();
+        let (ready, current, hint, published) = (None, None, 0, 0);
+        Ok(Self { store, live, options, next, ready, current, hint, published, threads, stop })
     }
 
     /// The tap that is written.
@@ -172,6 +176,35 @@ impl ShardWriter {
         if let Err(error) = self.store.append(record) {
             tracing::error!(tap = %self.live.info.id, "{error}");
         }
+    }
+
+    /// Whether `bytes` of records would find room now. Who can leave packets where they are asks before it takes them; when there is none,
+    /// the disk is told to hurry.
+    pub fn has_room(&mut self, bytes: u64) -> bool {
+        let (left, shard_left) = match &self.current {
+            Some(c) => (c.block_end - c.position, c.shard.size - c.position),
+            None => (0, 0),
+        };
+        if left >= bytes {
+            return true;
+        }
+        let more = (bytes - left).div_ceil(SLOT_LEN) as usize;
+        if shard_left < bytes && self.ready.is_none() {
+            self.ready = self.next.try_recv().ok();
+        }
+        let room =
+            self.live.slots.free(self.hint, more) == more && (shard_left >= bytes || self.ready.is_some());
+        if !room {
+            self.publish();
+            self.live.flusher.ring();
+            self.live.keeper.ring();
+        }
+        room
+    }
+
+    /// Whether the disk refuses what is written.
+    pub fn in_trouble(&self) -> bool {
+        self.live.in_trouble.load(Ordering::Acquire)
     }
 
     /// Takes over one packet. `data` longer than 256 KiB is cut, as by a snaplen.
@@ -277,7 +310,7 @@ impl ShardWriter {
             if done {
                 continue;
             }
-            if self.options.when_full == WhenFull::Drop || lock(&self.live.trouble).is_some() {
+            if self.options.when_full == WhenFull::Drop || self.in_trouble() {
                 return false;
             }
             self.wait_for_disk();
@@ -294,7 +327,7 @@ impl ShardWriter {
     fn next_shard(&mut self) -> bool {
         // The slot first: a shard is only begun with its first block at hand.
         let Some(slot) = self.live.slots.take(self.hint, None) else { return false };
-        let Ok(shard) = self.next.try_recv() else {
+        let Some(shard) = self.ready.take().or_else(|| self.next.try_recv().ok()) else {
             self.live.keeper.ring();
             return false;
         };
@@ -340,7 +373,7 @@ impl ShardWriter {
         let next = loop {
             match self.live.slots.take(self.hint, this) {
                 Some(slot) => break slot,
-                None if self.options.when_full == WhenFull::Drop || lock(&self.live.trouble).is_some() => {
+                None if self.options.when_full == WhenFull::Drop || self.in_trouble() => {
                     return false;
                 }
                 None => self.wait_for_disk(),
