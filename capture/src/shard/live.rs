@@ -33,8 +33,8 @@ pub(crate) struct LiveShard {
     pub slots: Arc<Slots>,
     /// The slots of its blocks.
     pub blocks: BlockTable,
-    /// For each block the offset of the first record that begins there (0: none yet), for `verify` to find its way after damage.
-    anchors: Box<[AtomicU64]>,
+    /// Where records begin and end in each block: nobody has to walk through it to know.
+    marks: Box<[BlockMarks]>,
     /// What was hashed of it out of staging; `None` when that is not wanted, or came too late.
     pub hasher: Mutex<Option<ShardHasher>>,
 }
@@ -64,7 +64,7 @@ impl LiveShard {
             slots: slots.clone(),
             blocks: BlockTable::new(size),
             // One more than blocks: where the last one is full, the next record would begin behind it.
-            anchors: (0..=size.div_ceil(SLOT_LEN)).map(|_| AtomicU64::new(0)).collect(),
+            marks: (0..=size.div_ceil(SLOT_LEN)).map(|_| BlockMarks::default()).collect(),
             hasher: Mutex::new(hash.then(ShardHasher::default)),
         }
     }
@@ -79,15 +79,28 @@ impl LiveShard {
     }
 
     /// Notes that a record begins at `offset`, the first in its block. For the writer alone.
-    pub fn anchor(&self, offset: u64) {
-        if let Some(anchor) = self.anchors.get((offset / SLOT_LEN) as usize) {
-            anchor.store(offset, Ordering::Release);
+    pub fn set_first_record(&self, offset: u64) {
+        if let Some(marks) = self.marks.get((offset / SLOT_LEN) as usize) {
+            marks.first.store(offset, Ordering::Release);
         }
     }
 
-    /// The anchors, in order.
+    /// Notes that the last record that ends in a block ends at `offset`, before anything behind it is published. For the writer alone.
+    pub fn set_whole_end(&self, block: u64, offset: u64) {
+        if let Some(marks) = self.marks.get(block as usize) {
+            marks.end.store(offset, Ordering::Release);
+        }
+    }
+
+    /// Where the last whole record of a block ends, of which something behind its end is published.
+    pub fn whole_end(&self, block: u64) -> Option<u64> {
+        let end = self.marks.get(block as usize)?.end.load(Ordering::Acquire);
+        (end != 0).then_some(end)
+    }
+
+    /// The offset in each block of the first record that begins there, in order, for `verify` to find its way after damage.
     pub fn anchors(&self) -> Vec<u64> {
-        self.anchors.iter().map(|a| a.load(Ordering::Acquire)).filter(|a| *a != 0).collect()
+        self.marks.iter().map(|m| m.first.load(Ordering::Acquire)).filter(|a| *a != 0).collect()
     }
 
     pub fn published(&self) -> Published {
@@ -112,6 +125,15 @@ impl LiveShard {
     pub fn pin(&self, block: u64) -> Option<Pin> {
         self.slots.pin(self.id, block, &self.blocks)
     }
+}
+
+/// Offsets in a block; 0 where it is not known yet.
+#[derive(Debug, Default)]
+struct BlockMarks {
+    /// Of the first record that begins in it.
+    first: AtomicU64,
+    /// Behind the last record that ends in it.
+    end: AtomicU64,
 }
 
 /// One tap that is being written.

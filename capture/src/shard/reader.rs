@@ -152,6 +152,13 @@ impl Shard {
         // Up to the block's end, so that a live chunk lies in one slot. The record that crosses it comes alone.
         let block_end = (from / SLOT_LEN + 1) * SLOT_LEN;
         let window = committed.min(block_end) - from;
+        if let Live::Here(live) = &self.live {
+            // Its writer says where records end: at what is published, and in each block.
+            let end = if committed <= block_end { Some(committed) } else { live.whole_end(from / SLOT_LEN) };
+            if let Some(end) = end.filter(|end| *end > from) {
+                return Ok(Some(Chunk { base: from, bytes: self.bytes(from, (end - from) as usize)? }));
+            }
+        }
         let bytes = self.bytes(from, window as usize)?;
         let whole = whole_records(&bytes).map_err(|at| self.torn(from + at as u64))?;
         if whole > 0 {

@@ -304,7 +304,7 @@ impl ShardWriter {
             let done = match (&self.current, full) {
                 (_, true) => self.next_shard(),
                 (Some(c), false) if c.position < c.block_end => return true,
-                (Some(_), false) => self.next_block() && self.anchor(),
+                (Some(_), false) => self.end_block() && self.next_block() && self.anchor(),
                 (None, false) => false,
             };
             if done {
@@ -345,7 +345,7 @@ impl ShardWriter {
             last: CaptureTime::from_nanos(0),
         };
         current.begin_block(0);
-        current.shard.anchor(FILE_HEADER_LEN);
+        current.shard.set_first_record(FILE_HEADER_LEN);
         current.put(&format::file_header(self.live.info.link, self.live.info.snaplen));
         current.shard.word().store(current.shard.id, FILE_HEADER_LEN, 0);
         self.current = Some(current);
@@ -380,6 +380,7 @@ impl ShardWriter {
             }
         };
         self.hint = next;
+        self.end_block();
         for part in [header, data] {
             let Some(current) = &mut self.current else { return false };
             let room = (current.block_end - current.position) as usize;
@@ -396,10 +397,18 @@ impl ShardWriter {
         self.anchor()
     }
 
+    /// Notes that no further record ends in the current block.
+    fn end_block(&mut self) -> bool {
+        if let Some(current) = &self.current {
+            current.shard.set_whole_end(current.block_end / SLOT_LEN - 1, current.position);
+        }
+        true
+    }
+
     /// Notes that a record begins here, the first in its block.
     fn anchor(&mut self) -> bool {
         if let Some(current) = &self.current {
-            current.shard.anchor(current.position);
+            current.shard.set_first_record(current.position);
         }
         true
     }
