@@ -177,6 +177,14 @@ mod tests {
     }
 
     #[test]
+    fn quirk_aggregate_cut_short() {
+        // A WebRTC stack: the picture claims more bytes than its packet has, and the pictures after it are still others.
+        let cut: &[u8] = &[0x78, 0, 3, 0x67, 0x42, 0xc0, 0, 2, 0x68, 0xce, 4, 0, 0x65, 0x88];
+        let packets = [(1, true, P), (2, true, cut), (3, true, P), (4, true, P)];
+        assert_eq!(place(&packets), (vec![0, 1, 2, 3], vec![1]));
+    }
+
+    #[test]
     fn quirk_no_marker_at_all() {
         let packets =
             [(1, false, SPS), (1, false, IDR), (2, false, P), (2, false, &[0x41, 0x01][..]), (3, false, P)];

@@ -89,6 +89,8 @@ fn aggregate(look: &mut Look, head: &[u8], payload_len: usize) {
         at += 2;
         if size == 0 || at + size > payload_len {
             look.malformed = true;
+            // A unit cut short by its sender can't be decoded, but is a picture all the same.
+            look.vcl |= size > 0 && head.get(at).is_some_and(|&h| (SLICE..=IDR).contains(&nal_type(h)));
             return;
         }
         let end = (at + size).min(head.len());
@@ -282,6 +284,8 @@ mod tests {
         assert!(l.clean && l.opens && l.vcl && !l.malformed);
         assert_eq!(&l.parameter_sets[..], &[3..6, 8..10]);
         assert_eq!(&l.nal_types[..], &[SPS, PPS, IDR]);
+        let cut = look(&stap, stap.len() - 1);
+        assert!(cut.malformed && cut.vcl && !cut.clean && cut.opens);
         stap[7] = 200;
         assert!(look(&stap, stap.len()).malformed);
     }

@@ -94,6 +94,7 @@ fn aggregate(look: &mut Look, head: &[u8], payload_len: usize) {
         at += 2;
         if size < 2 || at + size > payload_len {
             look.malformed = true;
+            look.vcl |= size > 1 && head.get(at).is_some_and(|&h| nal_type(h) < 32);
             return;
         }
         let end = (at + size).min(head.len());
@@ -208,6 +209,8 @@ mod tests {
         let l = look(&ap, ap.len());
         assert!(l.clean && l.opens && !l.malformed);
         assert_eq!(&l.parameter_sets[..], &[4..7, 9..12, 14..17]);
+        let cut = look(&ap, ap.len() - 1);
+        assert!(cut.malformed && cut.vcl && !cut.clean);
         assert!(look(&[0x62, 1, 0x80 | CRA, 0x80], 1400).clean);
         let end = look(&[0x62, 1, 0x40 | CRA, 0x80], 1400);
         assert!(!end.clean && end.vcl && end.ends_unit && !end.starts_unit);

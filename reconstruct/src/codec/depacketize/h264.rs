@@ -51,8 +51,7 @@ fn fragment(assembly: &mut Assembly, indicator: u8, packet: Packet<'_>, sink: &m
     if start {
         assembly.begin(&[indicator & 0xe0 | fu & 0x1f], packet.timestamp);
     } else if !assembly.open && end {
-        // Its beginning is missing; counted once, at its end.
-        assembly.counts.broken_units += 1;
+        assembly.end_alone(packet.timestamp);
     }
     assembly.append(body);
     if end {
@@ -102,8 +101,30 @@ mod tests {
             (&[0x7c, 0x81, 7], false),
         ]);
         assert_eq!(units, [[0x41, 9], [0x41, 8]]);
-        // The first is counted when the gap is seen and again at its end; never silently lost.
-        assert!(counts.broken_units >= 3);
+        assert_eq!(counts.broken_units, 3);
+    }
+
+    #[test]
+    fn every_broken_unit_counts_once() {
+        // One lacks its middle, the next its beginning, the third its end and the fourth, after it, its beginning.
+        let mut h264 = H264::default();
+        let mut sink = |_: Unit<'_>| {};
+        for (timestamp, fu, gap_before) in [
+            (1, 0x81, false),
+            (1, 0x01, true),
+            (1, 0x41, false),
+            (2, 0x41, true),
+            (3, 0x81, false),
+            (4, 0x01, true),
+            (4, 0x41, false),
+        ] {
+            let payload = &[0x7c, fu, 9];
+            h264.handle(
+                Packet { payload, timestamp: RtpTimestamp(timestamp), marker: false, gap_before },
+                &mut sink,
+            );
+        }
+        assert_eq!((h264.counts().units, h264.counts().broken_units), (0, 4));
     }
 
     #[test]

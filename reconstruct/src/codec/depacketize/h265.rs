@@ -50,7 +50,7 @@ fn fragment(assembly: &mut Assembly, header: [u8; 2], body: &[u8], packet: Packe
     if start {
         assembly.begin(&[header[0] & 0x81 | (fu & 0x3f) << 1, header[1]], packet.timestamp);
     } else if !assembly.open && end {
-        assembly.counts.broken_units += 1;
+        assembly.end_alone(packet.timestamp);
     }
     assembly.append(body);
     if end {

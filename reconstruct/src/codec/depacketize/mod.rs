@@ -106,12 +106,16 @@ struct Assembly {
     timestamp: RtpTimestamp,
     /// Whether `bytes` is the beginning of a unit. When false, `bytes` is empty.
     open: bool,
+    /// The timestamp of the unit that was given up last, until another begins: its remaining fragments are not a second loss.
+    /// A hole over the end of one unit and the beginning of another of that timestamp counts once, too.
+    given_up: Option<RtpTimestamp>,
     counts: Counts,
 }
 
 impl Assembly {
     fn give(&mut self, bytes: &[u8], timestamp: RtpTimestamp, sink: &mut dyn Sink) {
         self.counts.units += 1;
+        self.given_up = None;
         sink.unit(Unit { bytes, timestamp });
     }
 
@@ -119,12 +123,21 @@ impl Assembly {
     fn drop_open(&mut self) {
         if std::mem::take(&mut self.open) {
             self.counts.broken_units += 1;
+            self.given_up = Some(self.timestamp);
         }
         self.bytes.clear();
     }
 
+    /// The end of a unit that is not open: counted here, unless it was when it was given up.
+    fn end_alone(&mut self, timestamp: RtpTimestamp) {
+        if self.given_up.take() != Some(timestamp) {
+            self.counts.broken_units += 1;
+        }
+    }
+
     fn begin(&mut self, header: &[u8], timestamp: RtpTimestamp) {
         self.drop_open();
+        self.given_up = None;
         self.bytes.extend_from_slice(header);
         self.timestamp = timestamp;
         self.open = true;
@@ -138,6 +151,7 @@ impl Assembly {
         if self.bytes.len() + bytes.len() > MAX_UNIT {
             self.open = false;
             self.bytes = Vec::new();
+            self.given_up = Some(self.timestamp);
             self.counts.too_large += 1;
             return;
         }
