@@ -338,6 +338,11 @@ pub fn parameter_sets(fmtp: &str) -> Vec<Vec<u8>> {
         .collect()
 }
 
+/// The headers of an MPEG-4 part 2 stream in an `fmtp`'s text, start codes and all (RFC 6416 section 7.1).
+pub fn mpeg4_headers(fmtp: &str) -> Option<Vec<u8>> {
+    hex(parameter(fmtp, "config")?).filter(|headers| headers.starts_with(&[0, 0, 1]))
+}
+
 /// Some cameras encode their parameter sets with the start code before them.
 fn without_start_code(mut nal: Vec<u8>) -> Vec<u8> {
     let zeros = nal.iter().take_while(|&&b| b == 0).count();

@@ -10,7 +10,7 @@ use crate::codec::depacketize::{Counts, Depacketizer, Packet, Sink, Unit, depack
 use crate::codec::{Codec, h264, h265};
 use crate::footage::{FootageError, MediaPacket, StreamInfo};
 use crate::rtp::RtpPacket;
-use crate::sdp::AacConfig;
+use crate::sdp::{self, AacConfig};
 
 /// What was written.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, serde::Serialize)]
@@ -42,7 +42,10 @@ pub fn write(
     }
     let codec = stream.codec.ok_or(ExportError::CodecUnknown)?;
     let aac = stream.fmtp.as_deref().and_then(AacConfig::from_fmtp);
-    let mut writer = EsWriter::new(codec, aac, &stream.parameter_sets)?;
+    let mut writer = match (codec, stream.fmtp.as_deref().and_then(sdp::mpeg4_headers)) {
+        (Codec::Mpeg4, Some(headers)) => EsWriter::new(codec, aac, &[headers])?,
+        _ => EsWriter::new(codec, aac, &stream.parameter_sets)?,
+    };
     let mut scratch = Vec::new();
     for packet in packets {
         let packet = packet?;
@@ -138,6 +141,13 @@ impl Sink for Framing {
                 let kind = h265::nal_type(unit.bytes[0]);
                 self.nal(unit.bytes, matches!(kind, h265::VPS | h265::SPS), kind < h265::VPS);
             }
+            Codec::Mpeg4 => {
+                // A sequence or a video object layer begins: the stream has headers of its own.
+                let own = matches!(unit.bytes, [0, 0, 1, 0xb0 | 0x00..=0x2f, ..]);
+                let sets = self.parameter_sets.take().filter(|_| !own);
+                sets.iter().flatten().for_each(|headers| self.bytes.extend_from_slice(headers));
+                self.bytes.extend_from_slice(unit.bytes);
+            }
             _ => self.bytes.extend_from_slice(unit.bytes),
         }
     }
@@ -215,6 +225,27 @@ mod tests {
         assert_eq!(out, [0, 0, 0, 1, 0x41, 3]);
         assert_eq!((report.units, report.damaged_packets, report.gaps), (1, 1, 2));
         assert_eq!(report.broken_units, 2);
+    }
+
+    #[test]
+    fn mpeg4_with_the_descriptions_headers() {
+        let headers = sdp::mpeg4_headers("profile-level-id=1; config=000001B001000001B5").unwrap();
+        assert_eq!(sdp::mpeg4_headers("config=1190"), None);
+        let picture = [0, 0, 1, 0xb6, 9];
+        let own = [0, 0, 1, 0xb0, 3, 0, 0, 1, 0xb6, 8];
+        let written = |payloads: [&[u8]; 2]| {
+            let mut writer = EsWriter::new(Codec::Mpeg4, None, std::slice::from_ref(&headers)).unwrap();
+            let mut out = Vec::new();
+            for (seq, payload) in (1..).zip(payloads) {
+                let packet = rtp(seq as u16, payload);
+                writer.handle(0, seq, &packet, packet.len());
+            }
+            writer.finish(&mut out).unwrap();
+            out
+        };
+        assert_eq!(written([&picture, &picture]), [&headers[..], &picture, &picture].concat());
+        assert_eq!(written([&own, &picture]), [&own[..], &picture].concat());
+        assert_eq!(written([&[7, 7], &picture]), [&headers[..], &[7, 7], &picture].concat());
     }
 
     #[test]
