@@ -98,9 +98,7 @@ fn a_secondary_follows_the_writer_while_it_writes() {
             for n in 1..20_000 {
                 index.commit(batch(&mut builder, n)).unwrap();
                 if n % 1500 == 0 {
-                    for family in Family::ALL {
-                        index.db().flush_cf(&index.family(family)).unwrap();
-                    }
+                    index.settle().unwrap();
                 }
                 if n % 4000 == 0 {
                     index.db().compact_range_cf(&index.family(Family::L1), None::<&[u8]>, None::<&[u8]>);

@@ -124,7 +124,7 @@ fn host_and_port(authority: &str) -> (String, u16) {
 fn normal_path(path: &str) -> String {
     let (path, query) = path.split_once('?').unwrap_or((path, ""));
     let parts = |text: &str| -> Vec<String> {
-        text.split('/').filter(|p| !p.is_empty()).map(str::to_owned).collect()
+        text.split('/').map(str::trim).filter(|p| !p.is_empty()).map(str::to_owned).collect()
     };
     let mut normal = parts(path).join("/");
     // Dahua and others append the media's control to a base with a query: `?channel=1&subtype=0/trackID=0`.
@@ -132,7 +132,7 @@ fn normal_path(path: &str) -> String {
         Some(slash) => query.split_at(slash),
         None => (query, ""),
     };
-    let mut words: Vec<&str> = query.split('&').filter(|word| !word.is_empty() && selects(word)).collect();
+    let mut words: Vec<&str> = query.split('&').map(str::trim).filter(|word| !word.is_empty() && selects(word)).collect();
     words.sort_unstable();
     if !words.is_empty() {
         normal.push('?');
@@ -221,6 +221,12 @@ mod tests {
         assert_eq!(host("/x/y"), (String::new(), 554));
         assert_eq!(path("/x/y"), "x/y");
         assert_eq!(path("*"), "");
+    }
+
+    #[test]
+    fn blanks_at_the_ends_of_parts_and_words_are_no_part_of_them() {
+        assert_eq!(normalise_control_uri("rtsp://h/?a &").path, "?a");
+        assert_eq!(normalise_control_uri("rtsp://h/a / b? c=1 &d").path, "a/b?c=1&d");
     }
 
     proptest! {
