@@ -384,7 +384,7 @@ impl Store {
             && let Some(shard) = open.remove(at)
         {
             // One that was opened while it was written by another process is opened again once it is sealed.
-            if shard.current(info.sealed) {
+            if shard.current(info.sealed, live.is_some()) {
                 open.push_back(shard.clone());
                 return Ok(shard);
             }
@@ -519,6 +519,8 @@ impl Store {
     }
 
     pub(crate) fn unregister_live(&self, live: &Arc<TapLive>) {
+        // Views of its shards keep its staging in memory; whoever opens them again gets the files.
+        guard(&self.0.open).retain(|s| s.tap() != live.info.id);
         self.0.live.write().unwrap_or_else(PoisonError::into_inner).remove(&live.info.id);
     }
 

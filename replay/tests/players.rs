@@ -269,10 +269,16 @@ async fn gstreamer_plays_to_the_end() {
                 &format!("location={}", file.display()),
             ])
             .stdin(Stdio::null())
+            .kill_on_drop(true)
             .output();
         let out =
             tokio::time::timeout(Duration::from_secs(30), run).await.expect("BYE ends it").expect("runs");
-        assert!(out.status.success(), "{protocols}: {}", String::from_utf8_lossy(&out.stderr));
+        // After the end gst-launch pauses and closes at once, and rtspsrc's closing now and then interrupts its own PAUSE.
+        let said =
+            format!("{}{}", String::from_utf8_lossy(&out.stdout), String::from_utf8_lossy(&out.stderr));
+        let own_race = said.contains("gst_rtspsrc_pause ()")
+            && said.matches("Could not write to resource").count() == said.matches("ERROR").count();
+        assert!(out.status.success() || own_race, "{protocols}: {said}");
         let (got, _) = decode(&["-i", file.to_str().expect("path")]).await;
         assert_eq!(got.len(), FRAMES as usize, "{protocols}: {}", String::from_utf8_lossy(&out.stderr));
     }

@@ -95,6 +95,9 @@ impl From<ImportError> for Failure {
 
 /// What an interrupted import or recording left is indexed first: sources are indexed in order.
 fn catch_up(written: &WrittenStore, index: &Index, console: &Console) -> Outcome {
+    if written.store.shards().is_empty() {
+        return Ok(());
+    }
     let bar = console.byte_bar(0, "catching up");
     let mut progress = |done: u64, total: u64| {
         bar.set_length(total);

@@ -89,8 +89,9 @@ fn plan(options: &RecordOptions) -> Result<Plan, Failure> {
         }
     };
     let shard_size = shard_size(options)?;
-    let taps =
+    let taps: Vec<LiveConfig> =
         options.interface.iter().map(|name| tap(name, shard_size, options)).collect::<Result<_, _>>()?;
+    taps.iter().try_for_each(LiveConfig::check)?;
     let retention = Retention {
         max_bytes: options.keep_bytes.map(|size| size.0),
         max_age,

@@ -37,6 +37,8 @@ const REORDERED: Duration = Duration::from_millis(5);
 const LEAST_ROOM: u64 = 1 << 20;
 /// The longest the ring is looked at before statistics are due again, and before a stop is seen.
 const LOOK: Duration = Duration::from_millis(500);
+/// The longest a stop waits for the disk to make room for what is in the ring.
+const STOP: Duration = Duration::from_secs(10);
 /// The longest one look at the ring takes, and so a stop.
 const POLL_NANOS: i64 = 50_000_000;
 
@@ -78,6 +80,14 @@ impl LiveConfig {
     }
 }
 
+impl LiveConfig {
+    /// Opens the interface and closes it again: what is wrong with it or its filter is told before anything is made for it.
+    pub fn check(&self) -> Result<(), LiveError> {
+        let small = Self { ring_bytes: 1 << 20, promiscuous: false, ..self.clone() };
+        Device::open(&small).map(drop)
+    }
+}
+
 /// A running tap.
 #[derive(Debug)]
 pub struct LiveTap {
@@ -115,7 +125,9 @@ impl LiveTap {
             move || {
                 Loop {
                     batch_bytes: LEAST_ROOM,
-                    most_room: (config.writer.staging_bytes / 4).max(LEAST_ROOM),
+                    most_room: (config.writer.staging_bytes / 4)
+                        .min(config.writer.shard_size / 2)
+                        .max(LEAST_ROOM),
                     config,
                     device: Some(device),
                     away: None,
@@ -248,15 +260,16 @@ impl Loop {
             let _ = rustix::event::poll(&mut fds, Some(&Timespec { tv_sec: 0, tv_nsec: POLL_NANOS }));
         }
         // A stop must end on a link that is never quiet: what comes after it is not awaited.
-        let started = Instant::now();
+        let (started, asked) = (Instant::now(), wall_clock());
         loop {
             // What there is no room for stays in the ring, which is a second staging that way. Not when the disk refuses, for that
             // may last.
             if !self.writer.has_room(self.batch_bytes) && !self.writer.in_trouble() {
-                if started.elapsed() < LOOK {
+                if started.elapsed() < if stopping { STOP } else { LOOK } {
                     std::thread::sleep(Duration::from_micros(500));
                     continue;
                 }
+                self.batch_bytes = (self.batch_bytes / 2).max(LEAST_ROOM);
                 if !stopping {
                     return;
                 }
@@ -302,7 +315,13 @@ impl Loop {
                     return;
                 }
             }
-            if started.elapsed() > LOOK {
+            // A stop takes all that was captured before it; what has no room after so long is counted as lost.
+            let enough = if stopping {
+                last >= asked || started.elapsed() > 2 * STOP
+            } else {
+                started.elapsed() > LOOK
+            };
+            if enough {
                 return;
             }
         }

@@ -6,7 +6,7 @@
 
 use super::file::{ALIGNMENT, Mark, ShardFile};
 use super::hashing;
-use super::live::{LiveShard, TapLive, lock};
+use super::live::{LiveShard, TapLive, Who, lock};
 use super::staging::{OPEN_SHARDS, SLOT_LEN};
 use super::writer::{WhenFull, WriterOptions};
 use crate::StoreError;
@@ -32,7 +32,12 @@ pub fn prepare(store: &Store, live: &TapLive, options: &WriterOptions) -> Result
         ShardFile::create(&store.shards_dir(), id, options.shard_size, live.info.link, live.info.snaplen)?;
     let staging = live.slots.staging();
     let place = (0..OPEN_SHARDS).find(|&p| staging.commit_word(p).load().is_none()).unwrap_or(0);
-    store.shard_opened(id, &live.info, options.shard_size)?;
+    if let Err(error) = store.shard_opened(id, &live.info, options.shard_size) {
+        // The next try takes another number: nothing of this one may stay reserved.
+        file.remove();
+        let _ = store.shard_deleted(id);
+        return Err(error);
+    }
     staging.commit_word(place).store(id, 0, 0);
     let shard = Arc::new(LiveShard::new(id, file, options.shard_size, place, &live.slots, options.hash));
     live.insert(shard.clone());
@@ -94,10 +99,13 @@ fn flusher(live: &TapLive, options: &WriterOptions, stop: &AtomicBool) {
         }
         live.hashing.ring();
         match result {
-            Ok(()) if stopping => return,
-            Ok(()) => live.flusher.wait(options.flush_interval / 2),
+            Ok(()) if stopping => return live.well(Who::Flusher),
+            Ok(()) => {
+                live.well(Who::Flusher);
+                live.flusher.wait(options.flush_interval / 2);
+            }
             Err(trouble) => {
-                live.say(trouble);
+                live.say(Who::Flusher, trouble);
                 if stopping {
                     return;
                 }
@@ -180,7 +188,7 @@ impl Keeper {
                     break;
                 }
                 Ok(()) => {
-                    self.live.well();
+                    self.live.well(Who::Keeper);
                     self.live.keeper.wait(if stopping {
                         Duration::from_millis(5)
                     } else {
@@ -188,7 +196,7 @@ impl Keeper {
                     });
                 }
                 Err(trouble) => {
-                    self.live.say(trouble);
+                    self.live.say(Who::Keeper, trouble);
                     if stopping {
                         break;
                     }

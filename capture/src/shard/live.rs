@@ -127,6 +127,27 @@ impl LiveShard {
     }
 }
 
+/// Who brings bytes to the disk, and can be kept from it.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Who {
+    Flusher,
+    Keeper,
+}
+
+/// What is in the way of each.
+#[derive(Debug, Default)]
+pub(crate) struct Troubles([Option<StoreError>; 2]);
+
+impl Troubles {
+    pub fn first(&self) -> Option<&StoreError> {
+        self.0.iter().flatten().next()
+    }
+
+    pub fn take(&mut self) -> Option<StoreError> {
+        self.0.iter_mut().find_map(Option::take)
+    }
+}
+
 /// Offsets in a block; 0 where it is not known yet.
 #[derive(Debug, Default)]
 struct BlockMarks {
@@ -155,8 +176,8 @@ pub(crate) struct TapLive {
     pub followers: AtomicUsize,
     pub followed: AtomicU64,
     /// What keeps bytes from reaching the disk, while it does.
-    pub trouble: Mutex<Option<StoreError>>,
-    /// Whether it does: for the writer, which takes no lock.
+    pub troubles: Mutex<Troubles>,
+    /// Whether anything does: for the writer, which takes no lock.
     pub in_trouble: AtomicBool,
 }
 
@@ -180,20 +201,21 @@ impl TapLive {
         self.shards.write().unwrap_or_else(PoisonError::into_inner).retain(|s| s.id != id);
     }
 
-    /// Keeps what is in the way; logged once, not at every try.
-    pub fn say(&self, trouble: StoreError) {
-        let mut known = lock(&self.trouble);
-        if known.is_none() {
+    /// Keeps what is in a thread's way; logged once, not at every try.
+    pub fn say(&self, who: Who, trouble: StoreError) {
+        let mut troubles = lock(&self.troubles);
+        if troubles.0[who as usize].is_none() {
             tracing::error!(tap = %self.info.id, "{trouble}");
         }
-        *known = Some(trouble);
+        troubles.0[who as usize] = Some(trouble);
         self.in_trouble.store(true, Ordering::Release);
     }
 
-    /// Nothing is in the way any more.
-    pub fn well(&self) {
-        *lock(&self.trouble) = None;
-        self.in_trouble.store(false, Ordering::Release);
+    /// Nothing is in a thread's way any more.
+    pub fn well(&self, who: Who) {
+        let mut troubles = lock(&self.troubles);
+        troubles.0[who as usize] = None;
+        self.in_trouble.store(troubles.first().is_some(), Ordering::Release);
     }
 
     /// Bytes that are published and not in a file yet, and the room for them.

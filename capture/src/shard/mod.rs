@@ -4,6 +4,7 @@
 //! `flush` brings it to disk, `live` is what both and the readers share, `reader` gives views, `recover` mends after a crash.
 
 mod bell;
+mod cold;
 mod file;
 mod flush;
 pub(crate) mod format;

@@ -10,7 +10,7 @@ use super::slot::Pin;
 use super::staging::{SLOT_LEN, Staging};
 use crate::store::ShardInfo;
 use crate::{CaptureTime, LinkType, ReadError, ShardId, StoreError, TapId};
-use memmap2::Mmap;
+use memmap2::{Mmap, MmapMut};
 use std::fs::File;
 use std::ops::{Deref, Range};
 use std::path::Path;
@@ -87,9 +87,13 @@ impl Shard {
         }
     }
 
-    /// Whether this view still fits to what the journal says.
-    pub(crate) fn current(&self, sealed: bool) -> bool {
-        self.info.sealed == sealed || matches!(self.live, Live::Here(_))
+    /// Whether this view still fits to what the journal says, and to whether this process writes the shard.
+    pub(crate) fn current(&self, sealed: bool, here: bool) -> bool {
+        match self.live {
+            Live::Here(_) => true,
+            Live::No => self.info.sealed == sealed,
+            Live::Elsewhere { .. } => self.info.sealed == sealed && !here,
+        }
     }
 
     /// Published bytes and packets of a shard that another process writes.
@@ -284,6 +288,7 @@ pub struct ShardBytes {
 enum Owner {
     Map(Arc<Mmap>),
     Slot(Pin),
+    Read(Arc<MmapMut>),
     Copy(Arc<[u8]>),
 }
 
@@ -291,6 +296,16 @@ impl ShardBytes {
     /// Bytes that come from no shard, for what must be put together.
     pub fn copied(bytes: Vec<u8>) -> Self {
         Self { start: 0, len: bytes.len(), owner: Owner::Copy(bytes.into()) }
+    }
+
+    /// Bytes that were read into a buffer, from `start` of it on.
+    pub(super) fn read(buffer: Arc<MmapMut>, start: usize, len: usize) -> Self {
+        Self { owner: Owner::Read(buffer), start, len }
+    }
+
+    /// Whether they lie in the file's mapping, where they may have to come from the disk.
+    pub(super) fn mapped(&self) -> bool {
+        matches!(self.owner, Owner::Map(_))
     }
 
     /// A part of it; panics like a slice when the range is outside.
@@ -308,6 +323,7 @@ impl Deref for ShardBytes {
         match &self.owner {
             Owner::Map(map) => &map[self.start..self.start + self.len],
             Owner::Slot(pin) => &pin.bytes(self.start + self.len)[self.start..],
+            Owner::Read(buffer) => &buffer[self.start..self.start + self.len],
             Owner::Copy(bytes) => &bytes[self.start..self.start + self.len],
         }
     }

@@ -21,6 +21,16 @@ struct Slot {
     pins: AtomicU32,
 }
 
+impl Slot {
+    /// For the writer, whose it is then; also when it was before.
+    fn take(&self) -> bool {
+        // Acquire, twice: the flusher is done with the bytes, and so are those who read them.
+        !self.busy.load(Ordering::Acquire)
+            && (self.pins.compare_exchange(0, TAKEN, Ordering::Acquire, Ordering::Relaxed))
+                .map_or_else(|pins| pins == TAKEN, |_| true)
+    }
+}
+
 /// All slots of a staging file.
 #[derive(Debug)]
 pub(crate) struct Slots {
@@ -45,24 +55,13 @@ impl Slots {
     /// taken and not given to a block is found again. For the writer alone.
     pub fn take(&self, hint: usize, except: Option<usize>) -> Option<usize> {
         let n = self.slots.len();
-        (0..n).map(|i| (hint + i) % n).find(|&index| {
-            let slot = &self.slots[index];
-            // Acquire, twice: the flusher is done with the bytes, and so are those who read them.
-            Some(index) != except
-                && !slot.busy.load(Ordering::Acquire)
-                && (slot.pins.compare_exchange(0, TAKEN, Ordering::Acquire, Ordering::Relaxed))
-                    .map_or_else(|pins| pins == TAKEN, |_| true)
-        })
+        (0..n).map(|i| (hint + i) % n).find(|&index| Some(index) != except && self.slots[index].take())
     }
 
-    /// How many slots from `hint` on [`take`](Self::take) would find, counted up to `enough`.
-    pub fn free(&self, hint: usize, enough: usize) -> usize {
+    /// Takes so many slots from `hint` on that [`take`](Self::take) will find, and says whether there were enough.
+    pub fn reserve(&self, hint: usize, enough: usize) -> bool {
         let n = self.slots.len();
-        let free = |i: &usize| {
-            let slot = &self.slots[(hint + i) % n];
-            !slot.busy.load(Ordering::Relaxed) && matches!(slot.pins.load(Ordering::Relaxed), 0 | TAKEN)
-        };
-        (0..n).filter(free).take(enough).count()
+        (0..n).filter(|i| self.slots[(hint + i) % n].take()).take(enough).count() == enough
     }
 
     /// Gives a slot that was taken to a block. For the writer alone.
@@ -197,7 +196,7 @@ mod tests {
         assert_eq!((slots.take(0, None), slots.scarce()), (None, false), "it is read");
         drop(second);
         assert_eq!(slots.take(0, Some(2)), None);
-        assert_eq!((slots.free(0, 4), slots.free(0, 0)), (1, 0));
+        assert!(slots.reserve(0, 1) && !slots.reserve(0, 2) && slots.reserve(3, 0));
         assert_eq!(slots.take(0, None), Some(2));
         assert!(slots.pin(shard, 2, &table).is_none(), "nobody begins to read what the writer has");
         slots.give(2, shard, 4, &table);

@@ -222,6 +222,8 @@ impl Staging {
         owner.generation.fetch_add(1, Ordering::AcqRel);
         owner.block.store(block, Ordering::Relaxed);
         owner.shard.store(shard.0, Ordering::Release);
+        // Before any of the new bytes: a reader in another process that copied one of them sees the new owner afterwards.
+        fence(Ordering::Release);
     }
 
     /// Whether a slot is given to this block. In the writer's own process, by one that keeps the slot from being given away.

@@ -1,7 +1,8 @@
 //! Reads a tap's shards in order, up to the packet that was published last: what the indexer follows.
 
+use super::cold::ColdReader;
 use super::live::TapLive;
-use super::reader::{Chunk, Shard};
+use super::reader::{Chunk, Shard, ShardBytes};
 use crate::store::Store;
 use crate::{CaptureTime, ReadError, ShardId, StoreError, TapId};
 use std::sync::Arc;
@@ -13,6 +14,7 @@ pub struct TapTail {
     store: Store,
     tap: TapId,
     live: Option<Arc<TapLive>>,
+    cold: ColdReader,
     current: Option<Arc<Shard>>,
     /// The shard and the offset of the next record.
     position: (ShardId, u64),
@@ -38,6 +40,7 @@ impl TapTail {
             store: store.clone(),
             tap,
             live,
+            cold: ColdReader::default(),
             current: None,
             position: position.unwrap_or((ShardId(0), 0)),
             watermark: CaptureTime::MIN,
@@ -89,10 +92,11 @@ impl TapTail {
             // Asked before the chunk: what was published until then is in it.
             let sealed = shard.sealed();
             let unread = shard.unread_chunk(self.position.1);
-            if let Some(chunk) = unread.map_or_else(|| shard.chunk(self.position.1), |c| Ok(Some(c)))? {
+            if let Some(mut chunk) = unread.map_or_else(|| shard.chunk(self.position.1), |c| Ok(Some(c)))? {
                 self.position = (shard.id(), chunk.end());
                 if let Some(live) = &self.live {
                     live.followed.fetch_add(chunk.bytes.len() as u64, Ordering::AcqRel);
+                    self.warm(&mut chunk, shard.id());
                 }
                 return Ok(Some((shard, chunk)));
             }
@@ -101,6 +105,16 @@ impl TapTail {
             }
             self.current = None;
             self.position = (ShardId(shard.id().0 + 1), 0);
+        }
+    }
+
+    /// What has left memory before it was followed is read without the page cache.
+    fn warm(&mut self, chunk: &mut Chunk, shard: ShardId) {
+        let len = chunk.bytes.len();
+        if chunk.bytes.mapped()
+            && let Some((buffer, start)) = self.cold.read(&self.store.shards_dir(), shard, chunk.base, len)
+        {
+            chunk.bytes = ShardBytes::read(buffer, start, len);
         }
     }
 

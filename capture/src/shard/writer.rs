@@ -9,7 +9,7 @@ use super::flush;
 use super::format::{self, FILE_HEADER_LEN, MAX_CAPTURED_LEN, RECORD_HEADER_LEN, RecordHeader};
 use super::live::{LiveShard, TapLive, lock};
 use super::slot::Slots;
-use super::staging::{OPEN_SHARDS, SLOT_LEN, Staging, place};
+use super::staging::{SLOT_LEN, Staging, place};
 use crate::journal::JournalRecord;
 use crate::store::{NewTap, Store, WriterLock};
 use crate::{CaptureTime, LinkType, StoreError, TapId};
@@ -98,7 +98,7 @@ impl WriterWatch {
 
     /// What keeps packets from reaching the disk, if anything does at the moment.
     pub fn trouble(&self) -> Option<String> {
-        lock(&self.0.trouble).as_ref().map(ToString::to_string)
+        lock(&self.0.troubles).first().map(ToString::to_string)
     }
 }
 
@@ -148,7 +148,7 @@ impl ShardWriter {
             hashing: Default::default(),
             followers: Default::default(),
             followed: Default::default(),
-            trouble: Default::default(),
+            troubles: Default::default(),
             in_trouble: Default::default(),
         });
         let (ready, next) = sync_channel(1);
@@ -192,9 +192,9 @@ impl ShardWriter {
         if shard_left < bytes && self.ready.is_none() {
             self.ready = self.next.try_recv().ok();
         }
-        let room =
-            self.live.slots.free(self.hint, more) == more && (shard_left >= bytes || self.ready.is_some());
+        let room = (shard_left >= bytes || self.ready.is_some()) && self.live.slots.reserve(self.hint, more);
         if !room {
+            self.live.slots.count_held();
             self.publish();
             self.live.flusher.ring();
             self.live.keeper.ring();
@@ -269,10 +269,7 @@ impl ShardWriter {
     /// Publishes, brings everything to disk, seals.
     pub fn finish(mut self) -> Result<(), StoreError> {
         self.close();
-        match lock(&self.live.trouble).take() {
-            Some(trouble) => Err(trouble),
-            None => Ok(()),
-        }
+        lock(&self.live.troubles).take().map_or(Ok(()), Err)
     }
 
     fn close(&mut self) {
@@ -304,7 +301,14 @@ impl ShardWriter {
             let done = match (&self.current, full) {
                 (_, true) => self.next_shard(),
                 (Some(c), false) if c.position < c.block_end => return true,
-                (Some(_), false) => self.end_block() && self.next_block() && self.anchor(),
+                (Some(_), false) => {
+                    self.end_block();
+                    let begun = self.next_block();
+                    if begun {
+                        self.anchor();
+                    }
+                    begun
+                }
                 (None, false) => false,
             };
             if done {
@@ -319,6 +323,7 @@ impl ShardWriter {
 
     /// Only what is published is flushed, and only what is flushed makes room.
     fn wait_for_disk(&mut self) {
+        self.live.slots.count_held();
         self.publish();
         self.live.flusher.ring();
         std::thread::sleep(Duration::from_micros(200));
@@ -394,23 +399,22 @@ impl ShardWriter {
                 current.put(there);
             }
         }
-        self.anchor()
+        self.anchor();
+        true
     }
 
     /// Notes that no further record ends in the current block.
-    fn end_block(&mut self) -> bool {
+    fn end_block(&self) {
         if let Some(current) = &self.current {
             current.shard.set_whole_end(current.block_end / SLOT_LEN - 1, current.position);
         }
-        true
     }
 
     /// Notes that a record begins here, the first in its block.
-    fn anchor(&mut self) -> bool {
+    fn anchor(&self) {
         if let Some(current) = &self.current {
             current.shard.set_first_record(current.position);
         }
-        true
     }
 
     /// Leaves the current shard to be flushed and sealed.
@@ -419,8 +423,6 @@ impl ShardWriter {
         current.shard.full_at.store(current.position, Ordering::Release);
         drop(current);
         self.live.flusher.ring();
-        // More open shards than the table has places can't be: `prepare` waits for a place.
-        debug_assert!(self.live.shards().len() <= OPEN_SHARDS);
     }
 }
 

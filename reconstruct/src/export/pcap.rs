@@ -6,6 +6,7 @@
 //! Refuses to mix link types.
 
 use std::io::Write;
+use std::time::Duration;
 
 use capture::{CaptureTime, LinkType, StoreError};
 
@@ -14,6 +15,9 @@ use crate::footage::{Footage, PacketFilter, StreamInfo};
 
 /// As large as any packet that is captured; a shard's own snaplen is at most this.
 const SNAPLEN: u32 = 262_144;
+
+/// How long after the stream's last packet copies of it still come, which no stream counts as its own.
+const COPIES: Duration = Duration::from_millis(50);
 
 /// What was written.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, serde::Serialize)]
@@ -36,7 +40,7 @@ pub fn write(
 ) -> Result<PcapReport, ExportError> {
     // A flow's ports may have served another stream at another time.
     let from = stream.first.map_or(from, |first| first.max(from));
-    let to = stream.last.map_or(to, |last| last.min(to));
+    let to = stream.last.map_or(to, |last| last.plus(COPIES).min(to));
     let filter =
         PacketFilter { stream: Some(stream.id), from: Some(from), to: Some(to), ..PacketFilter::default() };
     let mut report = PcapReport::default();

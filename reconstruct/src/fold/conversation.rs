@@ -198,6 +198,16 @@ impl Conversation {
         inside.outlook()
     }
 
+    /// Starts to fetch what is looked at first in the next segment of a side, taken to be in order: the header of the next interleaved
+    /// frame, which lies anywhere in it. Waiting for it was a quarter of all that TCP cost.
+    #[inline]
+    pub fn fetch(&self, from: Side, payload: &[u8]) {
+        let next = self.inside.sides[index(from)].framing.until_next();
+        if let Some(header) = next.and_then(|n| payload.get(n..)) {
+            capture::prefetch(header, 1);
+        }
+    }
+
     /// Time passes without a segment.
     pub fn handle_timeout(&mut self, limits: &TcpLimits, now: CaptureTime, flows: &Flows, world: &mut World) {
         let Self { connection, inside, .. } = self;

@@ -207,6 +207,7 @@ impl Fold {
         sweep::tick(self, d.time);
         self.world.mac = d.mac;
         let at = self.flow_of(d, data);
+        self.fetch(at, d, data);
         let header = self.header(at, d, data);
         let entry = PacketEntry {
             offset: d.record,
@@ -232,6 +233,16 @@ impl Fold {
         }
         if let Detail::Fragment { .. } = d.detail {
             self.handle_fragment(at, place, d, data, number);
+        }
+    }
+
+    /// Starts to fetch what the packet is understood by, while the index takes it in.
+    #[inline]
+    fn fetch(&self, at: u32, d: &Descriptor, data: &[u8]) {
+        if let Some(Role::Tcp { conversation, from_a }) = self.flows.get(at).map(|f| f.role)
+            && let Some(talk) = self.conversations.get(conversation)
+        {
+            talk.fetch(if from_a { Side::A } else { Side::B }, d.payload(data));
         }
     }
 

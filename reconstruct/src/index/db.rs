@@ -5,6 +5,7 @@
 
 use super::batch::{IndexBatch, encode};
 use super::keys::{self, Family, kind, meta};
+use super::scratch;
 use super::{FlowId, IndexError, NextIds, SegmentId, SessionId};
 use capture::ShardId;
 use rocksdb::{
@@ -110,14 +111,11 @@ impl Index {
     /// Opens the index in `dir` for reading, also while another process writes it. What is read is what stood there at
     /// the last [`refresh`](Self::refresh).
     pub fn open_secondary(dir: &Path) -> Result<Self, IndexError> {
-        static NUMBER: AtomicU64 = AtomicU64::new(0);
         if !dir.join("CURRENT").exists() {
             return Err(IndexError::Missing { path: dir.into() });
         }
-        let name = format!("tapdeck-index-{}-{}", std::process::id(), NUMBER.fetch_add(1, Ordering::Relaxed));
-        let own = std::env::temp_dir().join(name);
-        std::fs::create_dir_all(&own)
-            .map_err(|source| IndexError::Directory { path: own.clone(), source })?;
+        let own = scratch::make(&std::env::temp_dir())
+            .map_err(|(path, source)| IndexError::Directory { path, source })?;
         let (mut options, families) = options();
         options.create_if_missing(false);
         options.create_missing_column_families(false);

@@ -18,6 +18,7 @@ mod l1;
 mod l2;
 mod read;
 mod rows;
+mod scratch;
 mod types;
 mod varint;
 

@@ -175,6 +175,16 @@ impl Interleaved {
         !matches!(self.state, State::Beginning | State::Searching(_) | State::Dormant)
     }
 
+    /// Bytes up to where the next frame or message begins, as far as that is known: for who can fetch them ahead.
+    #[inline]
+    pub fn until_next(&self) -> Option<usize> {
+        match self.state {
+            State::Frame => Some(self.partial.remaining as usize),
+            State::Boundary => Some(0),
+            _ => None,
+        }
+    }
+
     /// Whether nothing of RTSP was found and only the beginnings of packets are still looked at.
     pub fn is_dormant(&self) -> bool {
         matches!(self.state, State::Dormant)

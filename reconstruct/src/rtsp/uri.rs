@@ -132,7 +132,8 @@ fn normal_path(path: &str) -> String {
         Some(slash) => query.split_at(slash),
         None => (query, ""),
     };
-    let mut words: Vec<&str> = query.split('&').map(str::trim).filter(|word| !word.is_empty() && selects(word)).collect();
+    let mut words: Vec<&str> =
+        query.split('&').map(str::trim).filter(|word| !word.is_empty() && selects(word)).collect();
     words.sort_unstable();
     if !words.is_empty() {
         normal.push('?');
