@@ -125,6 +125,15 @@ impl Shard {
         }
     }
 
+    /// Bytes that have reached the file.
+    pub(super) fn in_file(&self) -> u64 {
+        match &self.live {
+            Live::Here(live) => live.flushed.load(Ordering::Acquire),
+            Live::No => self.info.bytes,
+            Live::Elsewhere { .. } => 0,
+        }
+    }
+
     /// The bytes of a published range.
     pub fn bytes(&self, offset: u64, len: usize) -> Result<ShardBytes, ReadError> {
         let committed = self.committed();

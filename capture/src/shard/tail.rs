@@ -1,12 +1,16 @@
 //! Reads a tap's shards in order, up to the packet that was published last: what the indexer follows.
 
-use super::cold::ColdReader;
+use super::cold::{ColdReader, WINDOW};
 use super::live::TapLive;
 use super::reader::{Chunk, Shard, ShardBytes};
 use crate::store::Store;
 use crate::{CaptureTime, ReadError, ShardId, StoreError, TapId};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+/// How long a reader of what has left memory waits when the disk is behind with writing.
+const GIVE_WAY: Duration = Duration::from_millis(5);
 
 /// A place in a tap's packets that moves on.
 #[derive(Debug)]
@@ -96,7 +100,7 @@ impl TapTail {
                 self.position = (shard.id(), chunk.end());
                 if let Some(live) = &self.live {
                     live.followed.fetch_add(chunk.bytes.len() as u64, Ordering::AcqRel);
-                    self.warm(&mut chunk, shard.id());
+                    self.warm(&mut chunk, &shard);
                 }
                 return Ok(Some((shard, chunk)));
             }
@@ -109,12 +113,17 @@ impl TapTail {
     }
 
     /// What has left memory before it was followed is read without the page cache.
-    fn warm(&mut self, chunk: &mut Chunk, shard: ShardId) {
-        let len = chunk.bytes.len();
-        if chunk.bytes.mapped()
-            && let Some((buffer, start)) = self.cold.read(&self.store.shards_dir(), shard, chunk.base, len)
-        {
-            chunk.bytes = ShardBytes::read(buffer, start, len);
+    fn warm(&mut self, chunk: &mut Chunk, shard: &Shard) {
+        let Some(live) = self.live.as_ref().filter(|_| chunk.bytes.mapped()) else { return };
+        // The disk is the tap's first: who is behind reads little, or waits, while packets wait to be written.
+        let (waiting, room) = live.queue();
+        if waiting > room / 2 {
+            std::thread::sleep(GIVE_WAY);
+        }
+        let window = if waiting > room / 8 { 0 } else { WINDOW };
+        let (dir, range) = (self.store.shards_dir(), chunk.base..chunk.end());
+        if let Some((buffer, start)) = self.cold.read(&dir, shard.id(), shard.in_file(), range, window) {
+            chunk.bytes = ShardBytes::read(buffer, start, chunk.bytes.len());
         }
     }
 
