@@ -11,6 +11,9 @@ use std::time::{Duration, Instant};
 use tapdeck_benches::camera::{FRAME_NS, Options, Sink, Stream, noise};
 use tapdeck_benches::sender::Sender;
 
+/// An interface that takes nothing for so long is gone.
+const STUCK_MAX: Duration = Duration::from_secs(2);
+
 /// Frames that wait for the next system call; their buffers are used again.
 struct Wire {
     sender: Sender,
@@ -20,15 +23,23 @@ struct Wire {
 }
 
 impl Wire {
-    fn flush(&mut self) {
-        let mut from = 0;
+    fn flush(&mut self) -> io::Result<()> {
+        let (mut from, mut stuck) = (0, None);
         while from < self.waiting {
             let taken = self.sender.send(&self.frames[from..self.waiting]);
             from += taken;
             self.sent += taken as u64;
+            match taken {
+                0 if stuck.get_or_insert_with(Instant::now).elapsed() > STUCK_MAX => {
+                    return Err(io::Error::other("the interface takes nothing any more"));
+                }
+                0 => {}
+                _ => stuck = None,
+            }
         }
         self.frames[..self.waiting].iter_mut().for_each(Vec::clear);
         self.waiting = 0;
+        Ok(())
     }
 }
 
@@ -60,7 +71,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     let mut streams: Vec<Stream> = (1..=count).map(Stream::new).collect();
     for stream in &mut streams {
         stream.dialogue(&mut wire, tcp, 0)?;
-        wire.flush();
+        wire.flush()?;
         std::thread::sleep(Duration::from_micros(500));
     }
     let (started, end) = (Instant::now(), Duration::from_secs(seconds));
@@ -76,7 +87,7 @@ fn main() -> Result<(), Box<dyn Error>> {
                 std::thread::sleep(early);
             }
             stream.access_unit(&mut wire, &options, index, &noise, due.as_nanos() as u64)?;
-            wire.flush();
+            wire.flush()?;
         }
         index += 1;
     }
