@@ -194,7 +194,7 @@ impl Driver {
     fn dissect_all(&mut self, fresh: Vec<(usize, Batch)>) {
         for (n, mut batch) in fresh {
             batch.dissect(&self.hasher);
-            self.feeds[n].ready.push_back(batch);
+            self.feeds[n].put(batch);
         }
     }
 
@@ -214,7 +214,7 @@ impl Driver {
         written?;
         let more = !fresh.is_empty();
         for (n, batch) in fresh {
-            self.feeds[n].ready.push_back(batch);
+            self.feeds[n].put(batch);
         }
         Ok(folded? | more)
     }
@@ -222,6 +222,11 @@ impl Driver {
     fn fold_ready(&mut self) -> Result<bool, IndexerError> {
         let mut folded = false;
         loop {
+            // However long that takes: nobody goes ahead of packets that are there.
+            if self.feeds.iter().any(Feed::awaited) {
+                self.waiting_since = None;
+                return Ok(folded);
+            }
             let heads: smallvec::SmallVec<[Head; 4]> = self.feeds.iter().map(head).collect();
             let impatient = self.waiting_since.is_some_and(|since| since.elapsed() > SKEW);
             match next(&heads, impatient) {

@@ -51,13 +51,15 @@ pub struct Feed {
     store: Store,
     /// Taken apart, not yet folded.
     pub ready: VecDeque<Batch>,
+    /// Batches that were pulled and are not in `ready` yet: nothing is known of their packets' times.
+    pending: usize,
     /// How many descriptors of the first batch are folded.
     pub at: usize,
     /// The latest time so far: a tap's packets stay in order when its clock steps back.
     pub latest: CaptureTime,
     /// Descriptor lists to be used again.
     spare: Vec<Vec<Descriptor>>,
-    /// Whether the tap had nothing more when it was last asked, and nothing earlier than this will come.
+    /// Whether the tap had nothing more when it was last asked, and nothing earlier than this will come after what was pulled.
     pub watermark: Option<CaptureTime>,
     /// Bytes that were passed over because no record could be read there.
     pub unreadable_bytes: u64,
@@ -86,6 +88,7 @@ impl Feed {
             tail: TapTail::new(store, tap, position),
             store: store.clone(),
             ready: VecDeque::new(),
+            pending: 0,
             at: 0,
             latest: latest.unwrap_or(CaptureTime::MIN),
             spare: Vec::new(),
@@ -99,7 +102,7 @@ impl Feed {
         self.tail.tap()
     }
 
-    /// Takes up to `chunks` chunks that are not dissected yet into `into`.
+    /// Takes up to `chunks` chunks that are not dissected yet into `into`; they come back with [`put`](Self::put).
     pub fn pull(&mut self, chunks: usize, into: &mut Vec<Batch>) -> Result<Refill, ReadError> {
         let mut found = Refill::None;
         for _ in 0..chunks {
@@ -108,6 +111,7 @@ impl Feed {
                     let mut descriptors = self.spare.pop().unwrap_or_default();
                     descriptors.clear();
                     into.push(Batch { shard, chunk, descriptors, unreadable: 0 });
+                    self.pending += 1;
                     self.watermark = None;
                     found = Refill::Some;
                 }
@@ -125,6 +129,17 @@ impl Feed {
             }
         }
         Ok(found)
+    }
+
+    /// A batch that was pulled, now taken apart, in the order of pulling.
+    pub fn put(&mut self, batch: Batch) {
+        self.pending -= 1;
+        self.ready.push_back(batch);
+    }
+
+    /// Whether the next packet is in a batch that is still being taken apart. Then the watermark says nothing: it is behind that batch.
+    pub fn awaited(&self) -> bool {
+        self.ready.is_empty() && self.pending > 0
     }
 
     /// Damage: goes on at the next known record of the shard.

@@ -217,6 +217,18 @@ pub fn ten_seconds() -> Synthetic {
     Synthetic::with(info(1, "door", at_ms(0), at_ms(9_960)), packets)
 }
 
+/// Whether an RTCP compound has a BYE. Packet by packet (RFC 3550, section 6.1): a sender report's random numbers may look like one.
+pub fn says_goodbye(mut compound: &[u8]) -> bool {
+    while let [first, kind, a, b, ..] = *compound {
+        if first >> 6 == 2 && kind == 203 {
+            return true;
+        }
+        let len = (usize::from(u16::from_be_bytes([a, b])) + 1) * 4;
+        compound = compound.get(len..).unwrap_or_default();
+    }
+    false
+}
+
 pub struct Running {
     pub address: SocketAddr,
     pub handle: ServerHandle,
@@ -312,16 +324,16 @@ impl Client {
         }
     }
 
-    /// Whatever comes next; `None` when the server closed, panics after 5 s of silence.
+    /// Whatever comes next; `None` when the server closed, panics after 20 s of silence.
     pub async fn next(&mut self) -> Option<Got> {
         loop {
             if let Some(got) = self.take() {
                 return Some(got);
             }
             let mut chunk = [0; 65_536];
-            let n = tokio::time::timeout(Duration::from_secs(5), self.stream.read(&mut chunk))
+            let n = tokio::time::timeout(Duration::from_secs(20), self.stream.read(&mut chunk))
                 .await
-                .expect("something within 5 s")
+                .expect("something within 20 s")
                 .unwrap_or(0);
             if n == 0 {
                 return None;
