@@ -184,11 +184,6 @@ impl Outlet {
         self.written > 0
     }
 
-    /// A track of it travels in datagrams.
-    pub fn has_datagrams(&self) -> bool {
-        self.tracks.iter().any(|t| matches!(t, TrackOutlet::Udp { .. }))
-    }
-
     /// Frees the recorder's memory.
     pub fn detach(&mut self) {
         self.frames.iter_mut().for_each(Frame::detach);

@@ -105,7 +105,7 @@ const FIRST_READ_BYTES: usize = 32 * 1024;
 const GO_TIMEOUT: Duration = Duration::from_secs(15);
 /// So many refused datagrams in a row: nobody listens there.
 const REFUSED_MAX: u32 = 50;
-/// Time between the last datagram and BYE.
+/// Time between the last packet and BYE.
 const BYE_AFTER: Duration = Duration::from_millis(250);
 /// Time for the last words.
 const LAST_WORDS: Duration = Duration::from_secs(1);
@@ -220,12 +220,11 @@ impl Player {
         self.report(&mut play, false);
         let ended = self.run_play(&mut play).await;
         if ended {
-            if self.outlet.has_datagrams() {
-                // BYE has a socket of its own and would overtake the last packets: ffmpeg stops reading at it.
-                tokio::select! {
-                    command = self.commands.recv() => self.stashed = Some(command.unwrap_or(Command::Close)),
-                    () = sleep(BYE_AFTER) => {}
-                }
+            // Over UDP, BYE has a socket of its own and would overtake the last packets: ffmpeg stops reading at it. And GStreamer (1.22) may
+            // wait for ever when BYE comes while its jitter buffer still has the last packet, over TCP too.
+            tokio::select! {
+                command = self.commands.recv() => self.stashed = Some(command.unwrap_or(Command::Close)),
+                () = sleep(BYE_AFTER) => {}
             }
             self.report(&mut play, true);
             self.last_words().await;
