@@ -25,6 +25,15 @@ pub struct RecorderStatus {
     pub interfaces: Vec<InterfaceStatus>,
     /// Bytes that are recorded and not indexed yet.
     pub index_lag_bytes: u64,
+    /// Packets and connections that were beyond one of the index's bounds.
+    #[serde(default)]
+    pub index_over_bound: u64,
+    /// Packets that one interface brought too late to be merged with the others' by time.
+    #[serde(default)]
+    pub index_out_of_order: u64,
+    /// Recorded bytes in which no packet could be read.
+    #[serde(default)]
+    pub index_unreadable_bytes: u64,
     /// Streams known.
     pub streams: usize,
     /// Where RTSP is served, or nothing when it is off.
@@ -109,6 +118,10 @@ impl RecorderStatus {
                 None => "rtsp off".to_owned(),
             }
         ));
+        let amiss = self.amiss();
+        if !amiss.is_empty() {
+            lines.push(format!("             {}", amiss.join(", ")));
+        }
         if self.watched > 0 || !self.events.is_empty() {
             lines.push(format!("  sessions   {} watched, {} failed", self.watched, self.failed));
         }
@@ -140,14 +153,25 @@ impl RecorderStatus {
             })
             .collect();
         format!(
-            "{}; index {} bytes behind; {} streams; {} clients; {} of {} sessions failed",
+            "{}; index {} bytes behind{}; {} streams; {} clients; {} of {} sessions failed",
             rates.join("; "),
             self.index_lag_bytes,
+            self.amiss().iter().map(|what| format!(", {what}")).collect::<String>(),
             self.streams,
             self.clients,
             self.failed,
             self.watched
         )
+    }
+
+    /// What the index could not take in as it should; nothing, mostly.
+    fn amiss(&self) -> Vec<String> {
+        let counted = [
+            (self.index_over_bound, "beyond a bound"),
+            (self.index_out_of_order, "packets out of order between interfaces"),
+            (self.index_unreadable_bytes, "bytes unreadable"),
+        ];
+        counted.iter().filter(|(n, _)| *n > 0).map(|(n, what)| format!("{} {what}", count(*n))).collect()
     }
 
     fn slow_clients(&self) -> String {
@@ -213,6 +237,11 @@ mod tests {
         let block = status().block();
         assert!(block.contains("1,234,567 packets") && block.contains("kernel 3, NIC 0, ours 0"), "{block}");
         assert!(block.contains("event 8") && !block.contains("event 4"), "{block}");
+        assert!(!block.contains("bound"), "{block}");
+        let over = RecorderStatus { index_over_bound: 7, index_out_of_order: 1_000, ..status() };
+        for text in [over.block(), over.plain()] {
+            assert!(text.contains("7 beyond a bound, 1,000 packets out of order"), "{text}");
+        }
     }
 
     #[test]

@@ -29,8 +29,6 @@ const STEP_WAIT_MAX: Duration = Duration::from_millis(200);
 const BATCH: u32 = 256;
 /// Interfaces of one file whose packets are taken over; each has shards of its own.
 const MAX_TAPS: usize = 256;
-/// How far out of step the interfaces of one file may be.
-const SKEW: Duration = Duration::from_secs(1);
 const HEAD_LEN: usize = 1 << 20;
 
 /// What an import did.
@@ -85,15 +83,16 @@ pub enum ImportError {
     Store(#[from] StoreError),
 }
 
-/// Takes a file over. `progress` is told bytes done and bytes in all, every few MiB; `opened` each tap as it begins, so that it
-/// can be indexed meanwhile.
+/// Takes a file over. `progress` is told bytes done and bytes in all, every few MiB. `opened` is told the only tap of a file as it begins, so
+/// that it can be indexed meanwhile; several, or those that follow a first one, when all of their packets are there: who merges
+/// them by time has to know them all.
 pub fn import_file(
     store: &Store,
     lock: &WriterLock,
     path: &Path,
     options: WriterOptions,
     progress: &mut dyn FnMut(u64, u64),
-    opened: &mut dyn FnMut(SourceId, TapId),
+    opened: &mut dyn FnMut(SourceId, Vec<TapId>),
 ) -> Result<ImportReport, ImportError> {
     let unreadable = |source| ImportError::Read { path: path.to_owned(), source };
     let mut file = File::open(path).map_err(unreadable)?;
@@ -148,54 +147,16 @@ pub fn import_file(
         resumed,
         interfaces: Vec::new(),
         open: BTreeMap::new(),
-        latest: CaptureTime::MIN,
+        untold: Vec::new(),
     };
-    let (mut packets, mut added, mut batch, mut damage) = (0, 0, 0, None);
-    loop {
-        let need = match parser.next(input.rest(), input.eof) {
-            Ok(Step::Record { interface, time, original_len, data }) => {
-                packets += 1;
-                taps.latest = taps.latest.max(time);
-                let tap = taps.tap(interface, opened)?;
-                if tap.skip > 0 {
-                    tap.skip -= 1;
-                } else {
-                    if tap.writer.append(time, original_len, data) == Appended::Dropped {
-                        // Only trouble with the disk gets here: a file's writer waits otherwise.
-                        return Err(taps.trouble());
-                    }
-                    added += 1;
-                }
-                0
-            }
-            Ok(Step::Interface(interface)) => {
-                taps.interfaces.push(interface);
-                0
-            }
-            Ok(Step::Skip) => 0,
-            Ok(Step::NeedMore(need)) => need,
-            Ok(Step::End) => break,
-            Err(found) => {
-                damage = Some(found);
-                break;
-            }
-        };
-        input.start += parser.consumed();
-        if need > 0 {
-            taps.publish();
-            taps.keep_step();
-            input.fill(&mut file, need).map_err(unreadable)?;
-            progress(parser.offset(), bytes);
-        }
-        batch += 1;
-        if batch == BATCH {
-            batch = 0;
-            taps.publish();
-        }
+    let mut reading = |offset| progress(offset, bytes);
+    let copied = taps.copy(&mut parser, &mut input, &mut file, &mut reading, opened);
+    let finished = taps.finish();
+    if !taps.untold.is_empty() {
+        opened(source, std::mem::take(&mut taps.untold));
     }
-    for (_, tap) in std::mem::take(&mut taps.open) {
-        tap.writer.finish()?;
-    }
+    let Copied { packets, added, damage } = copied?;
+    finished?;
     progress(bytes, bytes);
     // Also what lies behind damage tells this file from others.
     let hash = Some(input.fingerprint(&mut file).map_err(unreadable)?);
@@ -262,6 +223,13 @@ impl Input {
     }
 }
 
+/// What was taken over.
+struct Copied {
+    packets: u64,
+    added: u64,
+    damage: Option<Damage>,
+}
+
 struct Taps<'a> {
     store: &'a Store,
     lock: &'a WriterLock,
@@ -271,8 +239,8 @@ struct Taps<'a> {
     resumed: bool,
     interfaces: Vec<FileInterface>,
     open: BTreeMap<u32, OpenTap>,
-    /// The latest packet of the file so far.
-    latest: CaptureTime,
+    /// Those that nobody was told of yet.
+    untold: Vec<TapId>,
 }
 
 struct OpenTap {
@@ -282,17 +250,83 @@ struct OpenTap {
 }
 
 impl Taps<'_> {
+    /// Copies packets up to the file's end or its first damage.
+    fn copy(
+        &mut self,
+        parser: &mut FileParser,
+        input: &mut Input,
+        file: &mut File,
+        progress: &mut dyn FnMut(u64),
+        opened: &mut dyn FnMut(SourceId, Vec<TapId>),
+    ) -> Result<Copied, ImportError> {
+        let mut copied = Copied { packets: 0, added: 0, damage: None };
+        let mut batch = 0;
+        loop {
+            let need = match parser.next(input.rest(), input.eof) {
+                Ok(Step::Record { interface, time, original_len, data }) => {
+                    copied.packets += 1;
+                    let tap = self.tap(interface, opened)?;
+                    if tap.skip > 0 {
+                        tap.skip -= 1;
+                    } else {
+                        if tap.writer.append(time, original_len, data) == Appended::Dropped {
+                            // Only trouble with the disk gets here: a file's writer waits otherwise.
+                            return Err(self.trouble());
+                        }
+                        copied.added += 1;
+                    }
+                    0
+                }
+                Ok(Step::Interface(interface)) => {
+                    self.interfaces.push(interface);
+                    0
+                }
+                Ok(Step::Skip) => 0,
+                Ok(Step::NeedMore(need)) => need,
+                Ok(Step::End) => break,
+                Err(found) => {
+                    copied.damage = Some(found);
+                    break;
+                }
+            };
+            input.start += parser.consumed();
+            if need > 0 {
+                self.publish();
+                self.keep_step();
+                let path = || self.path.to_owned();
+                input.fill(file, need).map_err(|source| ImportError::Read { path: path(), source })?;
+                progress(parser.offset());
+            }
+            batch += 1;
+            if batch == BATCH {
+                batch = 0;
+                self.publish();
+            }
+        }
+        Ok(copied)
+    }
+
+    /// Brings everything to disk and seals.
+    fn finish(&mut self) -> Result<(), StoreError> {
+        let open = std::mem::take(&mut self.open);
+        open.into_values().map(|tap| tap.writer.finish()).fold(Ok(()), Result::and)
+    }
+
     fn tap(
         &mut self,
         interface: u32,
-        opened: &mut dyn FnMut(SourceId, TapId),
+        opened: &mut dyn FnMut(SourceId, Vec<TapId>),
     ) -> Result<&mut OpenTap, ImportError> {
         if !self.open.contains_key(&interface) {
             if self.open.len() >= MAX_TAPS {
                 return Err(ImportError::TooManyTaps { path: self.path.to_owned() });
             }
             let tap = self.open_tap(interface)?;
-            opened(self.source, tap.writer.tap());
+            // Where others are described already, their packets will come in between.
+            match self.open.is_empty() && self.interfaces.len() == 1 {
+                true => opened(self.source, vec![tap.writer.tap()]),
+                false => self.untold.push(tap.writer.tap()),
+            }
             self.open.insert(interface, tap);
         }
         Ok(self.open.get_mut(&interface).expect("just inserted"))
@@ -325,27 +359,21 @@ impl Taps<'_> {
     fn publish(&mut self) {
         for tap in self.open.values_mut() {
             tap.writer.publish();
-            // Else a tap that is silent for long would hold up the others when they are merged.
-            if self.latest > CaptureTime::MIN {
-                tap.writer.set_watermark(self.latest.minus(SKEW));
-            }
         }
     }
 
-    /// Lets the indexer catch up. Not with several taps: it may be waiting for one of the others.
+    /// Lets the indexer catch up. Only the first tap is followed while it is copied.
     fn keep_step(&self) {
-        let [tap] = self.open.values().collect::<Vec<_>>()[..] else { return };
         let began = std::time::Instant::now();
-        while tap.writer.lead() > LEAD_MAX && began.elapsed() < STEP_WAIT_MAX {
+        let behind = |tap: &OpenTap| tap.writer.lead() > LEAD_MAX;
+        while self.open.values().any(behind) && began.elapsed() < STEP_WAIT_MAX {
             std::thread::sleep(Duration::from_micros(200));
         }
     }
 
     fn trouble(&mut self) -> ImportError {
-        for (_, tap) in std::mem::take(&mut self.open) {
-            if let Err(trouble) = tap.writer.finish() {
-                return trouble.into();
-            }
+        if let Err(trouble) = self.finish() {
+            return trouble.into();
         }
         StoreError::Full { dir: self.store.shards_dir(), needed: self.options.shard_size }.into()
     }

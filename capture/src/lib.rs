@@ -26,7 +26,7 @@ pub use file::{Damage, DamageKind, FileInterface, FileParser, MAX_INTERFACES, MA
 pub use ids::{LinkType, ShardId, SourceId, TapId};
 pub use import::{ImportError, ImportReport, import_file};
 pub use journal::{Drops, Given, JournalRecord, Provenance, SourceKind, Trimmed, parse as parse_journal};
-pub use live::{LiveConfig, LiveError, LiveTap, TapStats, interfaces, keep_only_net_raw, widen};
+pub use live::{LiveConfig, LiveError, LiveTap, Stopped, TapStats, interfaces, keep_only_net_raw, widen};
 pub use retain::Retention;
 pub use shard::FILE_HEADER_LEN as SHARD_HEADER_LEN;
 pub use shard::{

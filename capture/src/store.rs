@@ -506,8 +506,13 @@ impl Store {
     pub(crate) fn shard_deleted(&self, shard: ShardId) -> Result<(), StoreError> {
         self.append(&JournalRecord::ShardDeleted { shard })?;
         self.sync_journal()?;
-        guard(&self.0.open).retain(|s| s.id() != shard);
+        self.forget_view(shard);
         Ok(())
+    }
+
+    /// Whoever opens it next gets a new view; those that are held stay.
+    pub(crate) fn forget_view(&self, shard: ShardId) {
+        guard(&self.0.open).retain(|s| s.id() != shard);
     }
 
     pub(crate) fn live_tap(&self, tap: TapId) -> Option<Arc<TapLive>> {

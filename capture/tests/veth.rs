@@ -118,7 +118,9 @@ fn a_link_that_goes_and_comes_back_is_recorded_and_never_spoken_on() {
     assert_eq!(lab.sent_by_tap(), 0);
 
     let id = tap.tap();
-    let stats = tap.stop().unwrap();
+    let stopped = tap.stop();
+    stopped.result.unwrap();
+    let stats = stopped.stats;
     assert_eq!((stats.packets, stats.dropped_kernel, stats.dropped_ours), (4_500, 0, 0), "{stats:?}");
     assert!(stats.reopened >= 1 && stats.received >= 4_500, "{stats:?}");
     let mut tail = TapTail::new(&store, id, None);

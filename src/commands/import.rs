@@ -145,16 +145,18 @@ fn one(
         path.file_name().map_or_else(|| path.display().to_string(), |n| n.to_string_lossy().into_owned());
     let bar = console.byte_bar(size, &name);
     let (open, opened) = channel();
+    // Asked before the copying begins: what is there then is not added to, but for the last one.
+    let known = written.store.sources();
     let (result, indexed) = std::thread::scope(|scope| {
-        let store = &written.store;
-        let indexing = scope.spawn(move || indexer::index_beside(store, index, &opened));
+        let (store, known) = (&written.store, &known);
+        let indexing = scope.spawn(move || indexer::index_beside(store, index, known, &opened));
         let mut progress = |done: u64, total: u64| {
             bar.set_length(total);
             bar.set_position(done);
         };
-        let mut tap_opened = move |source, tap| {
+        let mut tap_opened = move |source, taps| {
             // The indexer is only gone when it failed, which is told below.
-            let _ = open.send((source, tap));
+            let _ = open.send((source, taps));
         };
         let result =
             import_file(&written.store, &written.lock, path, options, &mut progress, &mut tap_opened);
@@ -168,7 +170,15 @@ fn one(
     if let Err(error) = &result {
         console.line(&format!("tapdeck: {error}"));
     }
-    indexed?;
+    let (_, late) = indexed?;
+    if late > 0 {
+        console.line(&format!(
+            "tapdeck: {}: an interface that is described behind packets of another has earlier packets than those: {} were indexed out of \
+             their order; `tapdeck reindex` puts them right",
+            path.display(),
+            several(late, "packet")
+        ));
+    }
     Ok(Imported { path: path.to_owned(), result })
 }
 

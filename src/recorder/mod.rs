@@ -215,6 +215,7 @@ impl Recorder {
                 trouble: tap.trouble(),
             }
         });
+        let index = self.indexer.stats();
         let server = self.rtsp.as_ref().map(Rtsp::stats).unwrap_or_default();
         let (watched, failed) = self.news.watched();
         RecorderStatus {
@@ -226,7 +227,10 @@ impl Recorder {
             stored_bytes: shards.iter().map(|shard| shard.bytes).sum(),
             free_bytes: store.free_bytes().unwrap_or(0),
             interfaces: interfaces.collect(),
-            index_lag_bytes: self.indexer.stats().lag_bytes,
+            index_lag_bytes: index.lag_bytes,
+            index_over_bound: index.over_bound,
+            index_out_of_order: index.skew_exceeded,
+            index_unreadable_bytes: index.unreadable_bytes,
             streams: self.news.streams(),
             rtsp: self.rtsp.as_ref().map(|rtsp| rtsp.address().to_string()),
             clients: server.clients.len(),
@@ -246,9 +250,16 @@ impl Recorder {
         let mut failure = None;
         for (tap, _) in self.taps.drain(..) {
             let interface = tap.interface().to_owned();
-            match tap.stop() {
-                Ok(stats) => summary.taps.push((interface, stats)),
-                Err(error) => failure = Some(Failure::from(error)),
+            let stopped = tap.stop();
+            // Before the indexer ends: they explain gaps.
+            if let Some(drops) = stopped.drops
+                && let Err(error) = self.written.store.append(&JournalRecord::Drops(drops))
+            {
+                console.line(&format!("tapdeck: {error}"));
+            }
+            summary.taps.push((interface, stopped.stats));
+            if let Err(error) = stopped.result {
+                failure = Some(error.into());
             }
         }
         let finished = Arc::into_inner(self.indexer).map_or(Ok(()), |indexer| indexer.finish().map(|_| ()));

@@ -88,6 +88,17 @@ impl LiveConfig {
     }
 }
 
+/// How a tap ended.
+#[derive(Debug)]
+pub struct Stopped {
+    /// Totals.
+    pub stats: TapStats,
+    /// What was lost since [`LiveTap::take_drops`] was asked last, for the journal.
+    pub drops: Option<Drops>,
+    /// Whether everything is on disk.
+    pub result: Result<(), StoreError>,
+}
+
 /// A running tap.
 #[derive(Debug)]
 pub struct LiveTap {
@@ -186,15 +197,15 @@ impl LiveTap {
     }
 
     /// Takes what is in the ring, brings everything to disk and seals.
-    pub fn stop(mut self) -> Result<TapStats, StoreError> {
+    pub fn stop(mut self) -> Stopped {
         self.shared.stop.store(true, Ordering::Release);
-        if let Some(thread) = self.thread.take() {
-            match thread.join() {
-                Ok(result) => result?,
-                Err(panic) => std::panic::resume_unwind(panic),
-            }
-        }
-        Ok(self.stats())
+        let result = match self.thread.take().map(JoinHandle::join) {
+            Some(Ok(result)) => result,
+            Some(Err(panic)) => std::panic::resume_unwind(panic),
+            None => Ok(()),
+        };
+        let drops = self.take_drops();
+        Stopped { stats: self.stats(), drops, result }
     }
 }
 
@@ -274,6 +285,7 @@ impl Loop {
                     return;
                 }
             }
+            let held_back = Duration::from_millis(2 * u64::from(self.config.block_timeout_ms));
             let mut batch_bytes = 0;
             let before = wall_clock();
             let (writer, counters) = (&mut self.writer, &mut self.counters);
@@ -293,9 +305,13 @@ impl Loop {
                 }
             });
             match taken {
+                // What came before the stop may be in a block that the kernel has not closed yet.
+                Ok(0) if stopping && started.elapsed() < held_back => {
+                    std::thread::sleep(Duration::from_millis(1));
+                    continue;
+                }
                 Ok(0) => {
                     // The ring was empty: what the kernel still holds back is younger than its block time-out.
-                    let held_back = Duration::from_millis(2 * u64::from(self.config.block_timeout_ms));
                     self.writer.set_watermark(before.minus(held_back));
                     return;
                 }
@@ -328,8 +344,11 @@ impl Loop {
     }
 
     fn reopen(&mut self) {
-        std::thread::sleep(REOPEN);
-        self.writer.set_watermark(wall_clock());
+        // In small steps, each of which says that nothing came: other taps wait for this one.
+        for _ in 0..5 {
+            std::thread::sleep(REOPEN / 5);
+            self.writer.set_watermark(wall_clock());
+        }
         // One that came back as another kind of link would make the shard a lie.
         if let Ok(device) = Device::open(&self.config)
             && device.link() == self.writer.link()

@@ -33,7 +33,9 @@ fn packets_on_loopback_are_recorded_and_counted() {
         from.send_to(&n.to_be_bytes(), to.local_addr().unwrap()).unwrap();
     }
     std::thread::sleep(Duration::from_millis(300));
-    let stats = tap.stop().unwrap();
+    let stopped = tap.stop();
+    stopped.result.unwrap();
+    let stats = stopped.stats;
     assert_eq!((stats.packets, stats.dropped_kernel, stats.dropped_ours), (2_000, 0, 0), "{stats:?}");
     let mut tail = TapTail::new(&store, id, None);
     let (mut n, mut last) = (0u32, CaptureTime::MIN);
@@ -72,10 +74,12 @@ fn what_staging_has_no_room_for_waits_in_the_ring() {
     let before = tap.shared.load();
     assert!(before.packets < PACKETS && before.packets * 1_200 < 8 << 20, "{before:?}");
     // A stop meanwhile takes it from there.
-    let stopping = std::thread::spawn(move || tap.stop().unwrap());
+    let stopping = std::thread::spawn(move || tap.stop());
     std::thread::sleep(Duration::from_millis(700));
     drop(stalled);
-    let stats = stopping.join().unwrap();
+    let stopped = stopping.join().unwrap();
+    stopped.result.unwrap();
+    let stats = stopped.stats;
     assert_eq!((stats.packets, stats.dropped_kernel, stats.dropped_ours), (PACKETS, 0, 0), "{stats:?}");
 }
 
@@ -90,7 +94,7 @@ fn a_quiet_link_stops_at_once_and_time_passes_on_it() {
     assert!(tail.next().unwrap().is_none());
     assert!(wall_clock().nanos_since(tail.watermark()) < 300_000_000);
     let started = Instant::now();
-    tap.stop().unwrap();
+    tap.stop().result.unwrap();
     assert!(started.elapsed() < Duration::from_secs(2));
 }
 

@@ -58,6 +58,11 @@ impl ColdReader {
         Some((window.buffer.clone(), (range.start - window.from) as usize))
     }
 
+    /// Lets go of the file, which may be deleted: its space would stay taken.
+    pub fn close(&mut self) {
+        (self.open, self.window) = (None, None);
+    }
+
     fn fill(
         &mut self,
         shards_dir: &Path,

@@ -13,7 +13,8 @@ use crate::StoreError;
 use crate::hash::ShardHashes;
 use crate::journal::JournalRecord;
 use crate::store::Store;
-use std::io::IoSlice;
+use std::io::{self, IoSlice};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::SyncSender;
@@ -52,28 +53,33 @@ pub fn start(
     next: SyncSender<Arc<LiveShard>>,
     stop: &Arc<AtomicBool>,
 ) -> Result<Vec<JoinHandle<()>>, StoreError> {
-    let spawn = |name: &str, body: Box<dyn FnOnce() + Send>| {
+    let spawn = |who: Who, name: &str, body: Box<dyn FnOnce() + Send>| {
         let name = format!("{name}-{}", live.info.id);
+        let (live, dir) = (live.clone(), store.dir().to_owned());
+        let guarded = move || {
+            // Else nobody would be told, and others would wait for it for ever.
+            if catch_unwind(AssertUnwindSafe(body)).is_err() {
+                let panic = io::Error::other("a thread panicked; please report what it printed");
+                live.say(who, StoreError::io("writing into", &dir)(panic));
+            }
+            if let Who::Flusher = who {
+                live.flusher_done.store(true, Ordering::Release);
+                live.keeper.ring();
+                live.hashing.ring();
+            }
+        };
         std::thread::Builder::new()
             .name(name)
-            .spawn(body)
+            .spawn(guarded)
             .map_err(StoreError::io("starting a thread for", store.dir()))
     };
     let flusher = {
         let (live, stop) = (live.clone(), stop.clone());
-        spawn(
-            "flush",
-            Box::new(move || {
-                flusher(&live, &options, &stop);
-                live.flusher_done.store(true, Ordering::Release);
-                live.keeper.ring();
-                live.hashing.ring();
-            }),
-        )?
+        spawn(Who::Flusher, "flush", Box::new(move || flusher(&live, &options, &stop)))?
     };
     let keeper = {
         let (store, live, stop) = (store.clone(), live.clone(), stop.clone());
-        spawn("keep", Box::new(move || Keeper { store, live, options, next }.run(&stop)))?
+        spawn(Who::Keeper, "keep", Box::new(move || Keeper { store, live, options, next }.run(&stop)))?
     };
     if !options.hash {
         return Ok(vec![flusher, keeper]);
@@ -81,7 +87,7 @@ pub fn start(
     let (live, stop) = (live.clone(), stop.clone());
     // A file's writer waits for it, a live tap doesn't.
     let low_priority = options.when_full == WhenFull::Drop;
-    let hasher = spawn("hash", Box::new(move || hashing::run(&live, &stop, low_priority)))?;
+    let hasher = spawn(Who::Hasher, "hash", Box::new(move || hashing::run(&live, &stop, low_priority)))?;
     Ok(vec![flusher, keeper, hasher])
 }
 
@@ -273,6 +279,8 @@ impl Keeper {
         shard.sealed.store(true, Ordering::Release);
         self.live.slots.staging().forget(shard.place);
         self.live.remove(shard.id);
+        // A view of it that is kept open would keep this one's files and slots as well.
+        self.store.forget_view(shard.id);
         self.store.notify();
         Ok(())
     }

@@ -132,11 +132,12 @@ impl LiveShard {
 pub(crate) enum Who {
     Flusher,
     Keeper,
+    Hasher,
 }
 
 /// What is in the way of each.
 #[derive(Debug, Default)]
-pub(crate) struct Troubles([Option<StoreError>; 2]);
+pub(crate) struct Troubles([Option<StoreError>; 3]);
 
 impl Troubles {
     pub fn first(&self) -> Option<&StoreError> {

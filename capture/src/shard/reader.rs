@@ -173,7 +173,11 @@ impl Shard {
             }
         }
         let bytes = self.bytes(from, window as usize)?;
-        let whole = whole_records(&bytes).map_err(|at| self.torn(from + at as u64))?;
+        let whole = match whole_records(&bytes) {
+            Err(0) => return Err(self.torn(from)),
+            // What is before the damage comes first; who asks for what follows is told.
+            Err(at) | Ok(at) => at,
+        };
         if whole > 0 {
             return Ok(Some(Chunk { base: from, bytes: bytes.slice(0..whole) }));
         }

@@ -108,6 +108,7 @@ impl TapTail {
                 return Ok(None);
             }
             self.current = None;
+            self.cold.close();
             self.position = (ShardId(shard.id().0 + 1), 0);
         }
     }

@@ -1,8 +1,13 @@
+use super::live::{self, LiveShard};
+use super::staging::SLOT_LEN;
 use super::*;
+use crate::hash::ShardHasher;
 use crate::journal::{Provenance, SourceKind};
 use crate::store::{NewTap, Store, WriterLock};
 use crate::{CaptureTime, LinkType, ReadError, StoreError};
-use std::time::Duration;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
 
 fn packet(n: u64) -> Vec<u8> {
     let len = 60 + (n.wrapping_mul(2_654_435_761) % 1_400) as usize;
@@ -237,9 +242,18 @@ fn shards_are_hashed_out_of_memory_or_left_to_be_hashed() {
         let lock = store.lock().unwrap();
         let mut writer = writer(&store, &lock, 3 << 20, when_full);
         for n in 0..20_000 {
-            if n % 1_000 == 0 && when_full == WhenFull::Drop {
-                // As slow as a network: nothing is dropped.
-                std::thread::sleep(Duration::from_millis(20));
+            if n % 500 == 0 && when_full == WhenFull::Drop {
+                // As slow as a network: nothing is dropped, and who hashes comes along.
+                let tap = store.live_tap(writer.tap()).unwrap();
+                let along = |s: &Arc<LiveShard>| {
+                    let hashed = live::lock(&s.hasher).as_ref().map(ShardHasher::bytes);
+                    hashed.is_none_or(|at| at + SLOT_LEN > s.flushed.load(Ordering::Acquire))
+                };
+                let give_up = Instant::now() + Duration::from_secs(20);
+                while !(writer.has_room(1 << 20) && tap.shards().iter().all(along)) {
+                    assert!(Instant::now() < give_up, "no room");
+                    std::thread::sleep(Duration::from_millis(1));
+                }
             }
             assert_eq!(writer.append(time(n), 0, &packet(n)), Appended::Stored);
             writer.publish();

@@ -188,7 +188,8 @@ impl ShardWriter {
         if left >= bytes {
             return true;
         }
-        let more = (bytes - left).div_ceil(SLOT_LEN) as usize;
+        // What a shard has no room for begins the next one, in a block of its own, with a header.
+        let more = (bytes - left).div_ceil(SLOT_LEN) as usize + usize::from(shard_left < bytes);
         if shard_left < bytes && self.ready.is_none() {
             self.ready = self.next.try_recv().ok();
         }

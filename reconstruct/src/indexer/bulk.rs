@@ -113,63 +113,72 @@ fn may_go_on(source: &SourceInfo) -> bool {
     !source.complete && matches!(source.kind, SourceKind::File { .. })
 }
 
-/// Folds a source while its file is copied into the store. `taps` brings the source's taps as they open and is closed when the
-/// copying is done.
+/// Taps that an import makes known: one as it opens, several of one file when all of them are there as a whole, so that they are merged
+/// as they will be whenever the index is made again.
+pub type Opened = (SourceId, Vec<TapId>);
+
+/// Folds a source while its file is copied into the store. `known` is what the store had before the copying began; `opened` brings the
+/// source's taps and is closed when the copying is done. Gives what was folded, and how many packets came too late to be in their order.
 pub fn index_beside(
     store: &Store,
     index: &Index,
-    source_taps: &Receiver<(SourceId, TapId)>,
-) -> Result<FoldStats, IndexerError> {
+    known: &[SourceInfo],
+    opened: &Receiver<Opened>,
+) -> Result<(FoldStats, u64), IndexerError> {
     let mut driver = Driver::new(store, index, None, Mode::Bulk)?;
-    let (sources, first, mut unfinished) = (store.sources(), driver.source(), false);
-    for source in sources.iter().filter(|s| s.id >= first) {
-        driver.begin_source(source.id, &taps_of(store, source.id));
-        while driver.step()? != Step::End {
-            driver.commit_if_due()?;
-        }
-        unfinished = may_go_on(source) && sources.last().is_some_and(|last| last.id == source.id);
-        if !unfinished {
-            driver.end_source()?;
+    let first = driver.source();
+    // One that was cut off may be gone on with: then its taps come by `opened`.
+    let mut unfinished = None;
+    for source in known.iter().filter(|s| s.id >= first) {
+        if may_go_on(source) && known.last().is_some_and(|last| last.id == source.id) {
+            driver.begin_source(source.id, &[]);
+            unfinished = Some(source.id);
+        } else {
+            fold_to_the_end(&mut driver, store, source.id)?;
         }
     }
     let (mut open, mut begun) = (true, false);
     while open || begun {
-        let mut idle = false;
-        match source_taps.try_recv() {
-            Ok((source, tap)) if source == driver.source() => {
-                driver.add_tap(tap);
-                begun = true;
-                continue;
-            }
-            Ok((source, tap)) => {
-                if begun || unfinished {
-                    while driver.step()? != Step::End {}
-                    driver.end_source()?;
+        match opened.try_recv() {
+            Ok((source, taps)) => {
+                if source != driver.source() {
+                    if let Some(cut_off) = unfinished.take() {
+                        fold_to_the_end(&mut driver, store, cut_off)?;
+                    } else if begun {
+                        while driver.step()? != Step::End {}
+                        driver.end_source()?;
+                    }
+                    driver.begin_source(source, &[]);
                 }
-                driver.begin_source(source, &[tap]);
+                unfinished = None;
+                taps.into_iter().for_each(|tap| driver.add_tap(tap));
                 begun = true;
-                continue;
             }
-            Err(TryRecvError::Empty) => idle = true,
-            Err(TryRecvError::Disconnected) => open = false,
-        }
-        if !begun {
-            if idle {
-                std::thread::sleep(Duration::from_millis(2));
+            Err(TryRecvError::Empty) if !begun => std::thread::sleep(Duration::from_millis(2)),
+            Err(nothing) => {
+                open = nothing == TryRecvError::Empty;
+                match driver.step()? {
+                    Step::End if !open => break,
+                    Step::Folded => driver.commit_if_due()?,
+                    Step::Idle | Step::End => store.wait(Duration::from_millis(10)),
+                }
             }
-            continue;
-        }
-        match driver.step()? {
-            Step::End if !open => break,
-            Step::Folded => driver.commit_if_due()?,
-            Step::Idle | Step::End => store.wait(Duration::from_millis(10)),
         }
     }
     if begun {
         driver.end_source()?;
     }
     driver.finish()?;
-    Ok(driver.stats())
+    Ok((driver.stats(), driver.skew_exceeded))
+}
+
+/// A whole source, of which nothing is written any more.
+fn fold_to_the_end(driver: &mut Driver, store: &Store, source: SourceId) -> Result<(), IndexerError> {
+    driver.begin_source(source, &taps_of(store, source));
+    while driver.step()? != Step::End {
+        driver.commit_if_due()?;
+    }
+    driver.end_source()
 }
 
 /// A source's taps.

@@ -24,6 +24,8 @@ const AHEAD_LIVE: usize = 1;
 /// Packets whose headers are fetched before they are folded, and the cache lines that these take.
 const FETCH_AHEAD: usize = 6;
 const HEADER_LINES: usize = 3;
+/// Offset of a shard's first record.
+const SHARD_BEGIN: u64 = capture::SHARD_HEADER_LEN;
 /// A batch that has grown to this is committed whatever the time.
 const BATCH_BYTES_MAX: usize = 8 << 20;
 
@@ -64,13 +66,15 @@ pub struct Driver {
     checkpoints: Vec<ShardId>,
     keeper: Keeper,
     latest: CaptureTime,
+    /// The latest packet of the source that was folded, whichever tap's.
+    folded_to: CaptureTime,
     waiting_since: Option<Instant>,
     committed: Instant,
     /// Committed in bulk, in order, and not handed to the database yet: that happens beside the folding of what follows.
     unwritten: Vec<IndexBatch>,
     dirty: bool,
     drops_read: usize,
-    /// Packets that were folded without waiting longer for a quiet tap.
+    /// Packets that were folded behind later ones of other taps: they became known too late.
     pub skew_exceeded: u64,
     /// Bytes in which no record could be read.
     pub unreadable_bytes: u64,
@@ -105,6 +109,7 @@ impl Driver {
             checkpoints: Vec::new(),
             keeper: Keeper::default(),
             latest: CaptureTime::MIN,
+            folded_to: CaptureTime::MIN,
             waiting_since: None,
             committed: Instant::now(),
             unwritten: Vec::new(),
@@ -125,6 +130,7 @@ impl Driver {
         if source != self.source {
             self.fold.begin_source(source);
             self.source = source;
+            self.folded_to = CaptureTime::MIN;
         }
         self.feeds.clear();
         for tap in taps {
@@ -228,10 +234,10 @@ impl Driver {
                 return Ok(folded);
             }
             let heads: smallvec::SmallVec<[Head; 4]> = self.feeds.iter().map(head).collect();
-            let impatient = self.waiting_since.is_some_and(|since| since.elapsed() > SKEW);
+            let impatient =
+                self.mode == Mode::Live && self.waiting_since.is_some_and(|since| since.elapsed() > SKEW);
             match next(&heads, impatient) {
                 Next::Take(n, until) => {
-                    self.skew_exceeded += u64::from(impatient);
                     self.waiting_since = None;
                     self.take(n, until)?;
                     folded = true;
@@ -256,6 +262,7 @@ impl Driver {
         let from = batch.chunk.base;
         self.enter(&place, from)?;
         let shard = place.shard;
+        let (folded_to, mut late) = (self.folded_to, 0);
         let Self { feeds, fold, .. } = self;
         let feed = &mut feeds[n];
         let (Some(batch), mut at, mut latest) = (feed.ready.front(), feed.at, feed.latest) else {
@@ -266,6 +273,7 @@ impl Driver {
             if latest > until {
                 break;
             }
+            late += u64::from(latest < folded_to);
             // Another core took it apart: its headers are in the cache that both share, not in this core's.
             if let Some(soon) = batch.descriptors.get(at + FETCH_AHEAD) {
                 capture::prefetch(batch.data(soon), HEADER_LINES);
@@ -276,6 +284,8 @@ impl Driver {
         let position = batch.descriptors.get(at).map_or(batch.chunk.end(), |d| d.record);
         (feed.at, feed.latest) = (at, feed.latest.max(latest.min(until)));
         self.latest = self.latest.max(feed.latest);
+        self.folded_to = folded_to.max(feed.latest);
+        self.skew_exceeded += late;
         if at >= batch.descriptors.len() {
             feed.retire();
         }
@@ -292,12 +302,17 @@ impl Driver {
         if self.in_shard.insert(place.tap, place.shard) == Some(place.shard) {
             return Ok(());
         }
+        let within = |(shard, offset): &(ShardId, u64)| *shard == place.shard && *offset > SHARD_BEGIN;
+        let resumed = self.positions.get(&place.tap).is_some_and(within);
         self.fold.begin_shard(place.tap, place.shard, from);
         self.positions.insert(place.tap, (place.shard, from));
         self.dirty = true;
         let saved = self.commit_state()?;
-        let packets = self.fold.stats().packets;
-        self.keeper.keep(&self.store, State { shard: place.shard, packets, saved: saved.clone() });
+        // In mid-shard, after the source had been ended: what is kept for its beginning was kept then.
+        if !resumed {
+            let packets = self.fold.stats().packets;
+            self.keeper.keep(&self.store, State { shard: place.shard, packets, saved: saved.clone() });
+        }
         let out = self.fold.output();
         out.batch.put_checkpoint(place.shard, saved);
         self.checkpoints.push(place.shard);

@@ -105,12 +105,14 @@ impl Feed {
     /// Takes up to `chunks` chunks that are not dissected yet into `into`; they come back with [`put`](Self::put).
     pub fn pull(&mut self, chunks: usize, into: &mut Vec<Batch>) -> Result<Refill, ReadError> {
         let mut found = Refill::None;
-        for _ in 0..chunks {
+        let mut pulled = 0;
+        while pulled < chunks {
             match self.tail.next() {
                 Ok(Some((shard, chunk))) => {
                     let mut descriptors = self.spare.pop().unwrap_or_default();
                     descriptors.clear();
                     into.push(Batch { shard, chunk, descriptors, unreadable: 0 });
+                    pulled += 1;
                     self.pending += 1;
                     self.watermark = None;
                     found = Refill::Some;
@@ -134,7 +136,13 @@ impl Feed {
     /// A batch that was pulled, now taken apart, in the order of pulling.
     pub fn put(&mut self, batch: Batch) {
         self.pending -= 1;
-        self.ready.push_back(batch);
+        if batch.descriptors.is_empty() {
+            // Nothing of it could be read: there would never be a packet with whose folding it is done.
+            self.unreadable_bytes += batch.unreadable;
+            self.spare.push(batch.descriptors);
+        } else {
+            self.ready.push_back(batch);
+        }
     }
 
     /// Whether the next packet is in a batch that is still being taken apart. Then the watermark says nothing: it is behind that batch.

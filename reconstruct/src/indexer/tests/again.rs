@@ -54,3 +54,19 @@ fn over_several_runs_of_which_the_first_is_gone() {
     assert!(!cold);
     assert_same(&before, &after);
 }
+
+/// Where the first record of a MiB can't be read, nothing of it can.
+#[test]
+fn a_block_without_a_readable_record_is_passed_over() {
+    let r = Recording::new();
+    r.run(&on_two_taps(traffic(1, 200)), 1 << 30);
+    let shard = r.store.shards().into_iter().find(|s| s.anchors.len() > 1).unwrap();
+    let path = r.store.dir().join(format!("shards/{:016}.pcap", shard.id.0));
+    let file = std::fs::File::options().write(true).open(path).unwrap();
+    for anchor in shard.anchors.iter() {
+        std::os::unix::fs::FileExt::write_all_at(&file, &[0xff; 16], *anchor).unwrap();
+    }
+    let made = reindex(&r.store, &r.lock, &mut |_, _| {}).unwrap();
+    let all: u64 = r.store.shards().iter().map(|s| s.packets).sum();
+    assert_eq!(made.packets, all - shard.packets);
+}

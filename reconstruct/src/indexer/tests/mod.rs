@@ -2,5 +2,6 @@
 
 mod again;
 mod check;
+mod files;
 mod power;
 mod recording;
