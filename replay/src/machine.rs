@@ -14,7 +14,7 @@ use crate::request::{Method, Request};
 use crate::response::{Refusal, Response, Status};
 use crate::sdp;
 use crate::session::{Carriage, ConnectionId, Session, SessionKey, SessionTrack, State};
-use crate::target::Target;
+use crate::target::{self, Target};
 use crate::transport::{self, Wanted};
 use capture::CaptureTime;
 use std::collections::{HashMap, VecDeque};
@@ -276,7 +276,7 @@ impl ServerMachine {
         request: &Request,
         session: Option<SessionKey>,
     ) -> Result<Outcome, Rejection> {
-        let target = Box::new(parse_target(&request.uri)?);
+        let target = Box::new(self.track_target(id, &request.uri)?);
         let offers = request.headers("Transport").collect::<Vec<_>>().join(",");
         let Some(wanted) = transport::choose(&offers) else {
             let reason =
@@ -316,6 +316,16 @@ impl ServerMachine {
                     Event::LookUp { ticket, target }
                 }))
             }
+        }
+    }
+
+    /// What a SETUP asks for. A client that resolves the control URL as RFC 3986 has it (GStreamer tries that first) loses name and query
+    /// on the way: then it means what was described to it.
+    fn track_target(&self, id: ConnectionId, uri: &str) -> Result<Target, Rejection> {
+        let described = self.connections.get(&id).and_then(|c| c.described.as_ref());
+        match (target::track_alone(uri), described) {
+            (Some(track), Some((base, _))) => parse_target(&format!("{base}/{}", target::track_name(track))),
+            _ => parse_target(uri),
         }
     }
 

@@ -130,6 +130,17 @@ fn states_allow_what_rfc_2326_allows() {
 }
 
 #[test]
+fn a_track_without_its_stream_is_the_described_one() {
+    let mut b = Bench::new();
+    let base = format!("{URL}?from=1700000000");
+    let set_up = |b: &mut Bench| b.ask(C1, "SETUP", "rtsp://h/trackID=1", &format!("Transport: {UDP}\r\n"));
+    assert!(set_up(&mut b).starts_with("RTSP/1.0 400 "), "nothing was described");
+    b.ask(C1, "DESCRIBE", &base, "");
+    let r = set_up(&mut b);
+    assert!(r.starts_with("RTSP/1.0 200 "), "{r}");
+}
+
+#[test]
 fn a_session_answers_only_to_who_set_it_up() {
     let mut b = Bench::new();
     let s = b.session(UDP);

@@ -123,6 +123,16 @@ pub fn track_name(n: usize) -> String {
     format!("trackID={n}")
 }
 
+/// The track of a URL that names nothing else.
+pub fn track_alone(uri: &str) -> Option<usize> {
+    let (_, rest) = uri.split_once("://")?;
+    let (_, path) = rest.split_once('/')?;
+    match split_track(path) {
+        ("", track) => track,
+        _ => None,
+    }
+}
+
 /// Takes `/trackID=N` and slashes off the end.
 fn split_track(s: &str) -> (&str, Option<usize>) {
     let trimmed = s.trim_end_matches('/');

@@ -281,5 +281,6 @@ async fn gstreamer_plays_to_the_end() {
         assert!(out.status.success() || own_race, "{protocols}: {said}");
         let (got, _) = decode(&["-i", file.to_str().expect("path")]).await;
         assert_eq!(got.len(), FRAMES as usize, "{protocols}: {}", String::from_utf8_lossy(&out.stderr));
+        assert_eq!(server.handle.stats().errors, 0, "it asked for nothing that was refused");
     }
 }

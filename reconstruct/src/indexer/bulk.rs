@@ -23,15 +23,24 @@ pub struct Reindexed {
     pub cold: Option<SourceId>,
 }
 
+/// Told bytes done and in all.
+pub type Progress<'a> = dyn FnMut(u64, u64) + Send + 'a;
+
+/// Runs the driver in a thread of the pool that it shares its work with: from outside, each of its steps would go to another one,
+/// and the fold's state from one core's cache to another's.
+fn on_one_core<T: Send>(body: impl FnOnce() -> T + Send) -> T {
+    rayon::scope(|_| body())
+}
+
 /// Folds every source that is not folded yet, in the order of their numbers. `progress` is told bytes done and in all.
 pub fn bulk_index(
     store: &Store,
     lock: &WriterLock,
     index: &Index,
-    progress: &mut dyn FnMut(u64, u64),
+    progress: &mut Progress<'_>,
 ) -> Result<FoldStats, IndexerError> {
     let mut driver = Driver::new(store, index, None, Mode::Bulk)?;
-    fold_all(&mut driver, store, lock, progress)?;
+    on_one_core(|| fold_all(&mut driver, store, lock, progress))?;
     Ok(driver.stats())
 }
 
@@ -39,12 +48,12 @@ pub fn bulk_index(
 pub fn reindex(
     store: &Store,
     lock: &WriterLock,
-    progress: &mut dyn FnMut(u64, u64),
+    progress: &mut Progress<'_>,
 ) -> Result<Reindexed, IndexerError> {
     Index::destroy(&store.index_dir())?;
     let index = Index::open(&store.index_dir())?;
     let mut driver = Driver::new(store, &index, None, Mode::Bulk)?;
-    let (packets, media_packets, cold) = fold_all(&mut driver, store, lock, progress)?;
+    let (packets, media_packets, cold) = on_one_core(|| fold_all(&mut driver, store, lock, progress))?;
     // A state may still have spoken of a shard that is gone.
     drop_deleted(store, &index)?;
     Ok(Reindexed { index, packets, media_packets, cold })
@@ -57,7 +66,7 @@ fn fold_all(
     driver: &mut Driver,
     store: &Store,
     lock: &WriterLock,
-    progress: &mut dyn FnMut(u64, u64),
+    progress: &mut Progress<'_>,
 ) -> Result<Folded, IndexerError> {
     let total: u64 = store.shards().iter().map(|s| s.bytes).sum();
     let (sources, first) = (store.sources(), driver.source());

@@ -15,7 +15,7 @@ mod order;
 mod retain;
 mod saved;
 
-pub use bulk::{Opened, Reindexed, bulk_index, index_beside, reindex};
+pub use bulk::{Opened, Progress, Reindexed, bulk_index, index_beside, reindex};
 pub use error::IndexerError;
 pub use live::{IndexerStats, LiveIndexer, catch_up};
 pub use retain::{delete_shard, drop_deleted};

@@ -6,6 +6,7 @@ use std::process::Command;
 use crate::Plan;
 use crate::index_size::IndexSize;
 use crate::memory;
+use crate::slow_disk::SlowDisk;
 use crate::tools::{Result, Samples, Scratch, Took, have, median, rounds, sibling, tapdeck, timed};
 use crate::verdict::Verdicts;
 
@@ -46,9 +47,34 @@ struct Times {
     tshark: Vec<f64>,
 }
 
+/// `cp` and import onto a disk of `plan.disk`; `None` where such a disk can't be made.
+fn on_a_slow_disk(plan: &Plan, scratch: &Scratch, file: &Path) -> Result<Option<Times>> {
+    if plan.disk == 0 {
+        return Ok(None);
+    }
+    let disk = match SlowDisk::new(scratch, (plan.mb * 1_300_000) + (1 << 30), plan.disk * 1_000_000) {
+        Ok(disk) => disk,
+        Err(why) => {
+            eprintln!("no disk of {} MB/s to measure on: {why}", plan.disk);
+            return Ok(None);
+        }
+    };
+    let (store, copy) = (disk.path("store"), disk.path("copy"));
+    let mut times = Times::default();
+    for _ in 0..plan.rounds {
+        timed(shell("sync", file, &copy))?;
+        times.cp.push(timed(shell("cp --reflink=never \"$1\" \"$2\" && sync", file, &copy))?.wall);
+        std::fs::remove_file(&copy)?;
+        times.import.push(import(file, &store)?.wall);
+        std::fs::remove_dir_all(&store)?;
+    }
+    Ok(Some(times))
+}
+
 /// One transport's measurements.
 struct Measured {
     times: Times,
+    slow: Option<Times>,
     import_memory: Samples,
     reindex_memory: Samples,
     index: IndexSize,
@@ -90,9 +116,10 @@ fn measure(plan: &Plan, scratch: &Scratch, transport: &str) -> Result<Measured> 
     if have("tshark") {
         times.tshark.push(timed(shell("tshark -n -q -z rtp,streams -r \"$1\"", &file, &file))?.wall);
     }
-    std::fs::remove_file(&file)?;
     std::fs::remove_dir_all(&store)?;
-    Ok(Measured { times, import_memory, reindex_memory, index, third })
+    let slow = on_a_slow_disk(plan, scratch, &file)?;
+    std::fs::remove_file(&file)?;
+    Ok(Measured { times, slow, import_memory, reindex_memory, index, third })
 }
 
 pub fn run(plan: &Plan, verdicts: &mut Verdicts) -> Result<()> {
@@ -105,19 +132,23 @@ pub fn run(plan: &Plan, verdicts: &mut Verdicts) -> Result<()> {
     println!("|---|---|---|---|---|");
     for transport in ["udp", "tcp"] {
         let measured = measure(plan, &scratch, transport)?;
-        print_rows(transport, &measured);
+        print_rows(plan, transport, &measured);
         judge(plan, transport, &measured, verdicts);
     }
     Ok(())
 }
 
-fn print_rows(transport: &str, measured: &Measured) {
+fn print_rows(plan: &Plan, transport: &str, measured: &Measured) {
     let times = &measured.times;
     let row = |what: &str, values: &[f64], ratio: String| {
         println!("| {transport} | {what} | {} | {:.2} | {ratio} |", rounds(values, 2), median(values))
     };
     row("`cp --reflink=never` and sync", &times.cp, String::new());
     row("import and sync", &times.import, format!("{:.2}", median(&times.cp) / median(&times.import)));
+    if let Some(slow) = &measured.slow {
+        row(&format!("the same onto a disk of {} MB/s, `cp`", plan.disk), &slow.cp, String::new());
+        row("and import", &slow.import, format!("{:.2}", median(&slow.cp) / median(&slow.import)));
+    }
     row("`tcpdump -r F -w /dev/null`", &times.tcpdump, String::new());
     let (tcpdump, reindex) = (median(&times.tcpdump), median(&times.reindex));
     row("reindex", &times.reindex, format!("{:.2} × tcpdump", tcpdump / reindex));
@@ -144,6 +175,10 @@ fn judge(plan: &Plan, transport: &str, measured: &Measured, verdicts: &mut Verdi
         }
     };
     ratio("import no slower than cp, both synced", &times.cp, &times.import, 1.0);
+    if let Some(slow) = &measured.slow {
+        let what = format!("the same onto a disk of {} MB/s", plan.disk);
+        ratio(&what, &slow.cp, &slow.import, 1.0);
+    }
     ratio("reindex at least as fast as tcpdump reads", &times.tcpdump, &times.reindex, 1.0);
     ratio("reindex 10 times as fast as tshark", &times.tshark, &times.reindex, 10.0);
     let index = &measured.index;

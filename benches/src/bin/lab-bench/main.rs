@@ -13,6 +13,7 @@ mod memory;
 mod recorder;
 mod seek;
 mod served;
+mod slow_disk;
 mod tools;
 mod verdict;
 mod view;
@@ -38,6 +39,8 @@ pub struct Plan {
     pub feed: u64,
     /// Size of the capture file that is imported, in MB.
     pub mb: u64,
+    /// Speed of the slow disk onto which it is imported as well, in MB/s; 0 leaves that out.
+    pub disk: u64,
     /// Size of the large store for seeks, in GB.
     pub big: u64,
     /// Seeks with a warm cache; half as many with a cold one.
@@ -58,6 +61,7 @@ impl Default for Plan {
             packets: 37_500_000, // an hour of 100 Mbit/s in 1,200-byte packets
             feed: 150_000,
             mb: 1500,
+            disk: 450,
             big: 20,
             seeks: 200,
             clients: 200,
@@ -78,6 +82,7 @@ fn plan(words: &[String]) -> Result<Plan, Box<dyn Error>> {
             "packets" => plan.packets = value.parse()?,
             "feed" => plan.feed = value.parse()?,
             "mb" => plan.mb = value.parse()?,
+            "disk" => plan.disk = value.parse()?,
             "big" => plan.big = value.parse()?,
             "seeks" => plan.seeks = value.parse()?,
             "clients" => plan.clients = value.parse()?,
