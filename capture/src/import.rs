@@ -107,15 +107,18 @@ pub fn import_file(
         return Err(ImportError::NotACapture { path: path.to_owned(), damage });
     }
     let (mut source, mut already, mut replaces) = (None, None, Vec::new());
+    let mut named = path.to_owned();
     let (sources, shards) = (store.sources(), store.shards());
     let newest = sources.last().map(|s| s.id);
     for known in sources {
-        let SourceKind::File { bytes: b, head: h, .. } = known.kind else { continue };
+        let SourceKind::File { path: ref first_path, bytes: b, head: h } = known.kind else { continue };
         if (b, h) != (bytes, head) {
             continue;
         }
         if !known.complete && Some(known.id) == newest {
             source = Some(known.id);
+            // Its taps are called after the name that it had then.
+            named = first_path.into();
         } else if !known.complete {
             // Sources are indexed in the order of their numbers: nothing can be added to one that others follow.
             replaces.extend(shards.iter().any(|s| s.source == known.id).then_some(known.id));
@@ -143,6 +146,7 @@ pub fn import_file(
         lock,
         source,
         path,
+        named,
         options,
         resumed,
         interfaces: Vec::new(),
@@ -235,6 +239,8 @@ struct Taps<'a> {
     lock: &'a WriterLock,
     source: SourceId,
     path: &'a Path,
+    /// What its taps are called after.
+    named: PathBuf,
     options: WriterOptions,
     resumed: bool,
     interfaces: Vec<FileInterface>,
@@ -334,7 +340,7 @@ impl Taps<'_> {
 
     fn open_tap(&self, interface: u32) -> Result<OpenTap, ImportError> {
         let of = &self.interfaces[interface as usize];
-        let file = self.path.file_name().unwrap_or_default().to_string_lossy();
+        let file = self.named.file_name().unwrap_or_default().to_string_lossy();
         let name = match (&of.name, interface) {
             (None, 0) => file.into_owned(),
             (name, _) => {
@@ -453,7 +459,7 @@ mod tests {
     }
 
     #[test]
-    fn an_import_that_was_cut_off_goes_on_without_doubling() {
+    fn an_import_that_was_cut_off_goes_on_without_doubling_whatever_the_name() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("a.pcap");
         std::fs::write(&path, pcap(20_000)).unwrap();
@@ -474,10 +480,12 @@ mod tests {
             assert!(cut.is_err());
         }
         let store = Store::create(&at).unwrap();
-        let report = import(&store, &path).unwrap();
+        let renamed = dir.path().join("b.pcap");
+        std::fs::rename(&path, &renamed).unwrap();
+        let report = import(&store, &renamed).unwrap();
         assert!(report.packets == 20_000 && report.added < 20_000, "{report:?}");
         assert_eq!(store.shards().iter().map(|s| s.packets).sum::<u64>(), 20_000);
-        assert_eq!(store.sources().len(), 1);
+        assert_eq!((store.sources().len(), store.taps().len()), (1, 1));
     }
 
     /// Where imports are cut off: in the third of their shards.

@@ -14,6 +14,7 @@ mod ids;
 mod import;
 mod journal;
 mod live;
+mod priority;
 mod retain;
 mod shard;
 mod store;
@@ -27,11 +28,12 @@ pub use ids::{LinkType, ShardId, SourceId, TapId};
 pub use import::{ImportError, ImportReport, import_file};
 pub use journal::{Drops, Given, JournalRecord, Provenance, SourceKind, Trimmed, parse as parse_journal};
 pub use live::{LiveConfig, LiveError, LiveTap, Stopped, TapStats, interfaces, keep_only_net_raw, widen};
+pub use priority::lower_priority;
 pub use retain::Retention;
 pub use shard::FILE_HEADER_LEN as SHARD_HEADER_LEN;
 pub use shard::{
     Appended, Chunk, RECORD_HEADER_LEN, Record, RecordView, Records, Recovered, Shard, ShardBytes,
-    ShardWriter, TapTail, WhenFull, WriterOptions, WriterWatch, lower_priority, prefetch,
+    ShardWriter, TapTail, WhenFull, WriterOptions, WriterWatch, prefetch,
 };
 pub use store::{FORMAT, NewTap, ShardInfo, SourceInfo, Store, StoreUuid, TapInfo, WriterLock};
 pub use time::CaptureTime;

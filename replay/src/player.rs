@@ -220,15 +220,18 @@ impl Player {
         self.report(&mut play, false);
         let ended = self.run_play(&mut play).await;
         if ended {
+            self.note(Note::Ended { session: self.context.session }).await;
             // Over UDP, BYE has a socket of its own and would overtake the last packets: ffmpeg stops reading at it. And GStreamer (1.22) may
             // wait for ever when BYE comes while its jitter buffer still has the last packet, over TCP too.
             tokio::select! {
                 command = self.commands.recv() => self.stashed = Some(command.unwrap_or(Command::Close)),
                 () = sleep(BYE_AFTER) => {}
             }
-            self.report(&mut play, true);
-            self.last_words().await;
-            self.note(Note::Ended { session: self.context.session }).await;
+            // Who seeks meanwhile goes on.
+            if !matches!(self.stashed, Some(Command::Play { .. })) {
+                self.report(&mut play, true);
+                self.last_words().await;
+            }
         }
     }
 

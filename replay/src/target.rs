@@ -126,7 +126,7 @@ pub fn track_name(n: usize) -> String {
 /// The track of a URL that names nothing else.
 pub fn track_alone(uri: &str) -> Option<usize> {
     let (_, rest) = uri.split_once("://")?;
-    let (_, path) = rest.split_once('/')?;
+    let path = rest[rest.find(['/', '?'])?..].strip_prefix('/')?;
     match split_track(path) {
         ("", track) => track,
         _ => None,
@@ -225,6 +225,16 @@ mod tests {
 
     fn named(name: &str) -> Selection {
         Selection { name: Some(name.into()), ..Selection::default() }
+    }
+
+    #[test]
+    fn a_track_alone_names_nothing_else() {
+        assert_eq!(track_alone("rtsp://h:8554/trackID=1"), Some(1));
+        for uri in
+            ["rtsp://h:8554/", "rtsp://h", "/trackID=1", "rtsp://h/door/trackID=1", "rtsp://h?id=3/trackID=1"]
+        {
+            assert_eq!(track_alone(uri), None, "{uri}");
+        }
     }
 
     #[test]

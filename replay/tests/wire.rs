@@ -116,6 +116,21 @@ async fn seeking_goes_to_the_clean_point_and_pause_resumes_where_it_was() {
     // After the end, a client may still seek back.
     let play = c.ask("PLAY", &url, &with("Range: npt=9-\r\n")).await;
     assert_eq!(play.header("Range"), Some("npt=9.000-9.960".into()));
+    // So too while the BYE of that end is still to come, and none comes then.
+    let mut ends = 0;
+    while let Some((channel, data)) = c.frame().await {
+        match channel {
+            0 if number(&data) == 249 => {
+                ends += 1;
+                if ends == 1 {
+                    assert_eq!(c.ask("PLAY", &url, &with("Range: npt=9.5-\r\n")).await.status, 200);
+                }
+            }
+            1 if says_goodbye(&data) => break,
+            _ => {}
+        }
+    }
+    assert_eq!(ends, 2, "one BYE, after the second end");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -47,6 +47,8 @@ pub struct Import {
 struct Imported {
     path: PathBuf,
     result: Result<ImportReport, ImportError>,
+    /// Packets that were indexed out of their order.
+    out_of_order: u64,
 }
 
 impl Import {
@@ -67,7 +69,12 @@ impl Import {
         let imported: Vec<Imported> = self
             .files
             .iter()
-            .map(|path| one(&written, &index, path, writer, console))
+            .scan(false, |failed, path| {
+                let imported =
+                    again_if(*failed, &written).and_then(|()| one(&written, &index, path, writer, console));
+                *failed = imported.as_ref().map_or(true, |file| file.result.is_err());
+                Some(imported)
+            })
             .collect::<Result<_, _>>()?;
         let replaced = imported.iter().filter_map(|file| file.result.as_ref().ok());
         for source in replaced.flat_map(|report| &report.replaces) {
@@ -91,6 +98,14 @@ impl From<ImportError> for Failure {
     fn from(error: ImportError) -> Self {
         Self::failed(error)
     }
+}
+
+/// After a file that failed half-way, perhaps because the disk refused, the store is brought in order as after a kill.
+fn again_if(failed: bool, written: &WrittenStore) -> Outcome {
+    if failed {
+        written.store.recover(&written.lock)?;
+    }
+    Ok(())
 }
 
 /// What an interrupted import or recording left is indexed first: sources are indexed in order.
@@ -170,16 +185,16 @@ fn one(
     if let Err(error) = &result {
         console.line(&format!("tapdeck: {error}"));
     }
-    let (_, late) = indexed?;
-    if late > 0 {
+    let (_, out_of_order) = indexed?;
+    if out_of_order > 0 {
         console.line(&format!(
             "tapdeck: {}: an interface that is described behind packets of another has earlier packets than those: {} were indexed out of \
              their order; `tapdeck reindex` puts them right",
             path.display(),
-            several(late, "packet")
+            several(out_of_order, "packet")
         ));
     }
-    Ok(Imported { path: path.to_owned(), result })
+    Ok(Imported { path: path.to_owned(), result, out_of_order })
 }
 
 fn report(
@@ -220,6 +235,7 @@ fn document(file: &Imported) -> Value {
             "bytes": report.bytes,
             "packets": report.packets,
             "added": report.added,
+            "out_of_order": file.out_of_order,
             "already": report.already,
             "damage": report.damage.as_ref().map(|d| json!({ "offset": d.offset, "what": d.kind.to_string() })),
             "error": Value::Null,

@@ -59,10 +59,12 @@ impl Record {
         let was_running = recorder.is_running();
         drop(control);
         console.say("finishing");
-        let summary = recorder.stop(console)?;
+        let summary = recorder.stop(console);
         report(&summary, console);
-        match was_running {
+        match was_running && !summary.failed {
             true => Ok(()),
+            false if was_running => Err(Failure::failed("the recording did not end in order")
+                .next("see above; the next start tidies up")),
             false => {
                 Err(Failure::failed("recording ended by itself").next("see above; what was recorded is kept"))
             }

@@ -25,6 +25,7 @@ use rates::Rates;
 use reconstruct::footage::{Footage, LiveHub};
 use reconstruct::index::{Index, IndexError};
 use reconstruct::indexer::{IndexerError, LiveIndexer};
+use std::fmt::Display;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Instant;
@@ -91,6 +92,8 @@ pub struct Summary {
     pub taps: Vec<(String, TapStats)>,
     /// Streams that the store holds now.
     pub streams: usize,
+    /// Not all could be brought to its end; a line has said what.
+    pub failed: bool,
 }
 
 impl Recorder {
@@ -242,40 +245,42 @@ impl Recorder {
         }
     }
 
-    /// Takes what is in the rings, brings everything to disk, finishes the index, seals. If one part fails the others are
+    /// Takes what is in the rings, brings everything to disk, finishes the index, seals. A part that fails is told, and the others are
     /// finished all the same.
-    pub fn stop(mut self, console: &Console) -> Result<Summary, Failure> {
+    pub fn stop(mut self, console: &Console) -> Summary {
         self.journal_drops(console);
         let mut summary = Summary::default();
-        let mut failure = None;
         for (tap, _) in self.taps.drain(..) {
             let interface = tap.interface().to_owned();
             let stopped = tap.stop();
             // Before the indexer ends: they explain gaps.
-            if let Some(drops) = stopped.drops
-                && let Err(error) = self.written.store.append(&JournalRecord::Drops(drops))
-            {
-                console.line(&format!("tapdeck: {error}"));
+            if let Some(drops) = stopped.drops {
+                summary.told(console, self.written.store.append(&JournalRecord::Drops(drops)));
             }
+            let named = stopped.result.map_err(|error| format!("{interface}: {error}"));
             summary.taps.push((interface, stopped.stats));
-            if let Err(error) = stopped.result {
-                failure = Some(error.into());
-            }
+            summary.told(console, named);
         }
         let finished = Arc::into_inner(self.indexer).map_or(Ok(()), |indexer| indexer.finish().map(|_| ()));
+        summary.told(console, finished);
         drop(self.rtsp.take());
         self.hashing.finish(&self.written.store);
-        summary.streams = self.index.streams()?.len();
         let packets = summary.taps.iter().map(|(_, stats)| stats.packets).sum();
-        let closed = self.written.store.close_source(self.source, packets, None, None);
-        match failure {
-            Some(failure) => Err(failure),
-            None => {
-                finished?;
-                closed?;
-                Ok(summary)
-            }
-        }
+        summary.told(console, self.written.store.close_source(self.source, packets, None, None));
+        summary.streams = summary.told(console, self.index.streams()).map_or(0, |streams| streams.len());
+        summary
+    }
+}
+
+impl Summary {
+    /// What `result` has, or a line that says why it has none.
+    fn told<T>(&mut self, console: &Console, result: Result<T, impl Display>) -> Option<T> {
+        result
+            .inspect_err(|error| {
+                console.line(&format!("tapdeck: {error}"));
+                self.failed = true;
+            })
+            .ok()
     }
 }
 

@@ -15,6 +15,7 @@ pub use privilege::keep_only_net_raw;
 
 use crate::import::wall_clock;
 use crate::journal::{Drops, JournalRecord, Provenance};
+use crate::priority::tap_priority;
 use crate::shard::{Appended, RECORD_HEADER_LEN, ShardWriter, WhenFull, WriterOptions, WriterWatch};
 use crate::store::{NewTap, Store, WriterLock};
 use crate::{CaptureTime, MAX_PACKET_LEN, SourceId, StoreError, TapId};
@@ -134,6 +135,7 @@ impl LiveTap {
         let body = {
             let shared = shared.clone();
             move || {
+                tap_priority();
                 Loop {
                     batch_bytes: LEAST_ROOM,
                     most_room: (config.writer.staging_bytes / 4)

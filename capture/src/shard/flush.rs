@@ -59,8 +59,13 @@ pub fn start(
         let guarded = move || {
             // Else nobody would be told, and others would wait for it for ever.
             if catch_unwind(AssertUnwindSafe(body)).is_err() {
-                let panic = io::Error::other("a thread panicked; please report what it printed");
-                live.say(who, StoreError::io("writing into", &dir)(panic));
+                if let (Who::Hasher, WhenFull::Drop) = (who, options.when_full) {
+                    // Nothing is lost by it: shards are hashed from the disk then.
+                    live.shards().iter().for_each(|shard| *lock(&shard.hasher) = None);
+                } else {
+                    let panic = io::Error::other("a thread panicked; please report what it printed");
+                    live.say(who, StoreError::io("writing into", &dir)(panic));
+                }
             }
             if let Who::Flusher = who {
                 live.flusher_done.store(true, Ordering::Release);

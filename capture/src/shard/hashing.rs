@@ -7,6 +7,7 @@
 use super::live::{LiveShard, TapLive, lock};
 use super::staging::SLOT_LEN;
 use crate::hash::{ShardHasher, ShardHashes};
+use crate::priority::lower_priority;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
@@ -24,13 +25,6 @@ pub fn run(live: &TapLive, stop: &AtomicBool, low_priority: bool) {
         }
         live.hashing.wait(Duration::from_millis(100));
     }
-}
-
-/// Makes the calling thread give way to those that can't wait: `nice` from 1 to 19, as for the command of that name. The capture
-/// thread itself stays at 0; it may not raise itself.
-pub fn lower_priority(nice: i32) {
-    // Where that is forbidden it is as important as everything else.
-    let _ = rustix::process::setpriority_process(Some(rustix::thread::gettid()), nice);
 }
 
 /// Hashes the whole blocks that are in the file.

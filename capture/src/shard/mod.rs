@@ -21,7 +21,6 @@ pub(crate) use file::shard_path;
 pub use format::FILE_HEADER_LEN;
 pub use format::RECORD_HEADER_LEN;
 pub(crate) use format::RecordHeader;
-pub use hashing::lower_priority;
 pub(crate) use live::{LiveShard, TapLive};
 pub use reader::{Chunk, Record, RecordView, Records, Shard, ShardBytes, prefetch};
 pub use recover::{Recovered, recover};

@@ -90,7 +90,7 @@ impl Shard {
     /// Whether this view still fits to what the journal says, and to whether this process writes the shard.
     pub(crate) fn current(&self, sealed: bool, here: bool) -> bool {
         match self.live {
-            Live::Here(_) => true,
+            Live::Here(_) => here || !sealed,
             Live::No => self.info.sealed == sealed,
             Live::Elsewhere { .. } => self.info.sealed == sealed && !here,
         }

@@ -134,6 +134,7 @@ impl TapTail {
             Some(offset) => self.position.1 = offset,
             None => {
                 self.current = None;
+                self.cold.close();
                 self.position = (ShardId(self.position.0.0 + 1), 0);
             }
         }

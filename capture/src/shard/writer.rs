@@ -155,7 +155,12 @@ impl ShardWriter {
         let _ = ready.try_send(flush::prepare(store, &live, &options)?);
         store.register_live(&live);
         let stop = Arc::new(AtomicBool::new(false));
-        let threads = flush::start(store, &live, options, ready, &stop)?;
+        let threads = flush::start(store, &live, options, ready, &stop).inspect_err(|_| {
+            // Those that were started end, and nobody waits for packets.
+            stop.store(true, Ordering::Release);
+            live.finished.store(true, Ordering::Release);
+            store.unregister_live(&live);
+        })?;
         let store = store.clone();
         let (ready, current, hint, published) = (None, None, 0, 0);
         Ok(Self { store, live, options, next, ready, current, hint, published, threads, stop })

@@ -158,6 +158,11 @@ pub fn index_beside(
                         driver.end_source()?;
                     }
                     driver.begin_source(source, &[]);
+                } else if begun {
+                    // Those that come later come behind all of those before, whenever one looks.
+                    while driver.step()? != Step::End {
+                        driver.commit_if_due()?;
+                    }
                 }
                 unfinished = None;
                 taps.into_iter().for_each(|tap| driver.add_tap(tap));
@@ -174,7 +179,9 @@ pub fn index_beside(
             }
         }
     }
-    if begun {
+    // An import that failed half-way may be gone on with.
+    let goes_on = store.sources().last().is_some_and(|last| last.id == driver.source() && may_go_on(last));
+    if begun && !goes_on {
         driver.end_source()?;
     }
     driver.finish()?;

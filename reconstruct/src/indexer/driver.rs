@@ -94,6 +94,9 @@ impl Driver {
             fold.put_again();
         }
         let in_shard = fold.positions().map(|(tap, shard, ..)| (tap, shard)).collect();
+        let taps = store.taps();
+        let of_source = |tap| taps.iter().any(|t| t.id == tap && t.source == source);
+        let folded_to = fold.positions().filter(|p| of_source(p.0)).map(|p| p.3).max();
         Ok(Self {
             footage: Footage::with(store.clone(), index.clone(), hub.clone()),
             store: store.clone(),
@@ -109,7 +112,7 @@ impl Driver {
             checkpoints: Vec::new(),
             keeper: Keeper::default(),
             latest: CaptureTime::MIN,
-            folded_to: CaptureTime::MIN,
+            folded_to: folded_to.unwrap_or(CaptureTime::MIN),
             waiting_since: None,
             committed: Instant::now(),
             unwritten: Vec::new(),
@@ -303,16 +306,18 @@ impl Driver {
             return Ok(());
         }
         let within = |(shard, offset): &(ShardId, u64)| *shard == place.shard && *offset > SHARD_BEGIN;
-        let resumed = self.positions.get(&place.tap).is_some_and(within);
-        self.fold.begin_shard(place.tap, place.shard, from);
-        self.positions.insert(place.tap, (place.shard, from));
+        if self.positions.get(&place.tap).is_some_and(within) {
+            // In mid-shard, after the source had been ended: what is kept for its beginning was kept then.
+            self.fold.begin_shard(place.tap, place.shard, from);
+            return Ok(());
+        }
+        // Damage there is passed over: it is the shard's beginning all the same.
+        self.fold.begin_shard(place.tap, place.shard, SHARD_BEGIN);
+        self.positions.insert(place.tap, (place.shard, SHARD_BEGIN));
         self.dirty = true;
         let saved = self.commit_state()?;
-        // In mid-shard, after the source had been ended: what is kept for its beginning was kept then.
-        if !resumed {
-            let packets = self.fold.stats().packets;
-            self.keeper.keep(&self.store, State { shard: place.shard, packets, saved: saved.clone() });
-        }
+        let packets = self.fold.stats().packets;
+        self.keeper.keep(&self.store, State { shard: place.shard, packets, saved: saved.clone() });
         let out = self.fold.output();
         out.batch.put_checkpoint(place.shard, saved);
         self.checkpoints.push(place.shard);

@@ -27,7 +27,7 @@ pub struct IndexerStats {
     pub media_packets: u64,
     /// Bytes that are captured and not folded.
     pub lag_bytes: u64,
-    /// Packets that did not wait for a quiet tap of the same recording any longer.
+    /// Packets that were folded behind later ones of other taps of the same recording.
     pub skew_exceeded: u64,
     /// Bytes in which no record could be read.
     pub unreadable_bytes: u64,

@@ -11,6 +11,7 @@ const LIMIT: &str = "/sys/fs/cgroup/blkio/blkio.throttle.write_bps_device";
 /// Mounted until it is dropped.
 pub struct SlowDisk {
     dir: PathBuf,
+    image: PathBuf,
     device: String,
     /// Major and minor number, as the limit wants it.
     numbers: String,
@@ -36,11 +37,14 @@ impl SlowDisk {
         let (image, dir) = (scratch.path("slow.img"), scratch.path("slow"));
         let text = |path: &Path| path.to_str().map(str::to_owned).ok_or("a path that is no text");
         run("fallocate", &["-l", &bytes.to_string(), &text(&image)?])?;
-        let device = run("losetup", &["--direct-io=on", "--find", "--show", &text(&image)?])?;
-        let name = device.trim_start_matches("/dev/").to_owned();
-        let numbers = std::fs::read_to_string(format!("/sys/block/{name}/dev"))?.trim().to_owned();
-        std::fs::create_dir_all(&dir)?;
-        let this = Self { dir, device, numbers };
+        let device =
+            run("losetup", &["--direct-io=on", "--find", "--show", &text(&image)?]).inspect_err(|_| {
+                let _ = std::fs::remove_file(&image);
+            })?;
+        let mut this = Self { dir, image, device, numbers: String::new() };
+        let name = this.device.trim_start_matches("/dev/");
+        this.numbers = std::fs::read_to_string(format!("/sys/block/{name}/dev"))?.trim().to_owned();
+        std::fs::create_dir_all(&this.dir)?;
         run("mkfs.ext4", &["-q", &this.device])?;
         run("mount", &[&this.device, &text(&this.dir)?])?;
         std::fs::write(LIMIT, format!("{} {bytes_a_second}", this.numbers))?;
@@ -54,8 +58,11 @@ impl SlowDisk {
 
 impl Drop for SlowDisk {
     fn drop(&mut self) {
-        let _ = std::fs::write(LIMIT, format!("{} 0", self.numbers));
+        if !self.numbers.is_empty() {
+            let _ = std::fs::write(LIMIT, format!("{} 0", self.numbers));
+        }
         let _ = Command::new("umount").arg(&self.dir).status();
         let _ = Command::new("losetup").args(["--detach", &self.device]).status();
+        let _ = std::fs::remove_file(&self.image);
     }
 }
