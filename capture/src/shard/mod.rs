@@ -1,6 +1,6 @@
 //! Shards: pcap files of a fixed size, written through staging slots and mapped for reading.
 //!
-//! `format` says what stands in them, `staging` is the shared memory that packets are copied into, `slot` who has which part of it, `writer` fills it,
+//! `format` says what stands in them, `staging` is the shared memory that packets are copied into (`mapping` gets it), `slot` who has which part of it, `writer` fills it,
 //! `flush` brings it to disk, `live` is what both and the readers share, `reader` gives views, `recover` mends after a crash.
 
 mod bell;
@@ -10,6 +10,7 @@ mod flush;
 pub(crate) mod format;
 pub(crate) mod hashing;
 mod live;
+mod mapping;
 mod reader;
 mod recover;
 mod slot;

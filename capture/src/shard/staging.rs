@@ -8,9 +8,9 @@
 //! ```
 #![allow(unsafe_code)]
 
+use super::mapping::{LARGE_PAGE, Mapping};
 use crate::{ShardId, StoreError, TapId};
-use memmap2::{MmapOptions, MmapRaw};
-use std::fs::{File, OpenOptions};
+use std::fs::OpenOptions;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -29,6 +29,11 @@ const OPEN_SHARDS_AT: usize = 64;
 const SLOTS_AT: usize = 1_024;
 /// In the owner fields: nothing.
 const NONE: u64 = u64::MAX;
+
+/// Length of a file with so many slots: whole large pages.
+const fn file_len(slots: usize) -> u64 {
+    (HEADER_LEN + slots as u64 * SLOT_LEN).next_multiple_of(LARGE_PAGE as u64)
+}
 
 /// One open shard's commit word: two cells and which of them counts. The other one is written first, so that a kill at any
 /// instant leaves a whole cell.
@@ -109,13 +114,13 @@ struct SlotOwner {
 /// A mapped staging file.
 #[derive(Debug)]
 pub struct Staging {
-    map: MmapRaw,
+    map: Mapping,
     path: PathBuf,
     slots: usize,
 }
 
 // SAFETY (of all accesses below): the mapping is shared, page-aligned and as long as the header says, checked at creation and
-// opening; the file is reserved with fallocate, so a store can't fail for want of space (tmpfs has no I/O errors, and no one
+// opening; the file is reserved, so a store can't fail for want of space (tmpfs has no I/O errors, and no one
 // truncates the file while it is open: recovery and creation unlink and make a new one). The tables consist of atomics only.
 // Slot bytes are written by one thread, below nothing that is published, and read only below the published length.
 impl Staging {
@@ -131,10 +136,9 @@ impl Staging {
             .mode(0o600)
             .open(path)
             .map_err(StoreError::io("creating", path))?;
-        let len = HEADER_LEN + slots as u64 * SLOT_LEN;
-        rustix::fs::fallocate(&file, rustix::fs::FallocateFlags::empty(), 0, len)
-            .map_err(|e| StoreError::io("reserving", path)(e.into()))?;
-        let this = Self::map(&file, path, slots)?;
+        let map =
+            Mapping::create(&file, file_len(slots) as usize).map_err(StoreError::io("reserving", path))?;
+        let this = Self { map, path: path.to_owned(), slots };
         for word in this.open_shards() {
             word.clear();
         }
@@ -143,7 +147,7 @@ impl Staging {
         }
         // SAFETY: inside the header, before anyone else knows of the file.
         unsafe {
-            let head = this.map.as_mut_ptr();
+            let head = this.map.as_ptr();
             head.add(8).copy_from(boot_id().as_ptr(), 16);
             head.add(24).cast::<u64>().write(slots as u64);
             (*head.cast::<AtomicU64>()).store(MAGIC, Ordering::Release);
@@ -161,26 +165,20 @@ impl Staging {
             Err(e) => return Err(StoreError::io("opening", path)(e)),
         };
         let len = file.metadata().map_err(StoreError::io("examining", path))?.len();
-        if len < HEADER_LEN + SLOT_LEN {
+        if !(HEADER_LEN + SLOT_LEN..=file_len(MAX_SLOTS)).contains(&len) {
             return Ok(None);
         }
-        let slots = usize::try_from((len - HEADER_LEN) / SLOT_LEN).unwrap_or(0).min(MAX_SLOTS);
-        let this = Self::map(&file, path, slots)?;
+        let map = Mapping::open(&file, len as usize).map_err(StoreError::io("mapping", path))?;
         // SAFETY: inside the header, whose length was checked.
-        let (magic, boot, said) = unsafe {
-            let head = this.map.as_ptr();
+        let (magic, boot, slots) = unsafe {
+            let head = map.as_ptr();
             let mut boot = [0u8; 16];
             boot.as_mut_ptr().copy_from(head.add(8), 16);
             ((*head.cast::<AtomicU64>()).load(Ordering::Acquire), boot, head.add(24).cast::<u64>().read())
         };
-        Ok((magic == MAGIC && boot == boot_id() && said == slots as u64).then_some(this))
-    }
-
-    fn map(file: &File, path: &Path, slots: usize) -> Result<Self, StoreError> {
-        let len = (HEADER_LEN + slots as u64 * SLOT_LEN) as usize;
-        let map =
-            MmapOptions::new().len(len).populate().map_raw(file).map_err(StoreError::io("mapping", path))?;
-        Ok(Self { map, path: path.to_owned(), slots })
+        let fits = slots > 0 && slots <= (len - HEADER_LEN) / SLOT_LEN && slots <= MAX_SLOTS as u64;
+        let path = path.to_owned();
+        Ok((magic == MAGIC && boot == boot_id() && fits).then_some(Self { map, path, slots: slots as usize }))
     }
 
     /// Where the file is.
@@ -245,7 +243,7 @@ impl Staging {
     pub fn slot_ptr(&self, index: usize) -> *mut u8 {
         assert!(index < self.slots);
         // SAFETY: `index` was checked; the mapping holds all slots behind the header.
-        unsafe { self.map.as_mut_ptr().add((HEADER_LEN + index as u64 * SLOT_LEN) as usize) }
+        unsafe { self.map.as_ptr().add((HEADER_LEN + index as u64 * SLOT_LEN) as usize) }
     }
 
     /// The first `len` bytes of a slot. The caller knows that they are published and that the slot is not given away meanwhile.
@@ -278,7 +276,7 @@ impl Staging {
 
 /// Where a tap's staging file goes: tmpfs when there is room, else beside the shards (slower, and said by `doctor`).
 pub fn place(store_dir: &Path, store: &str, tap: TapId, slots: usize) -> PathBuf {
-    let needed = HEADER_LEN + slots as u64 * SLOT_LEN;
+    let needed = file_len(slots);
     let room = rustix::fs::statvfs("/dev/shm").map(|s| s.f_bavail * s.f_frsize).unwrap_or(0);
     match room > needed + needed / 4 {
         true => PathBuf::from(format!("/dev/shm/tapdeck-{store}-{tap}")),
