@@ -144,6 +144,7 @@ struct Incomplete {
     /// Offset in the datagram and bytes, ascending, not overlapping.
     pieces: Vec<(u32, Piece)>,
     /// Valid where `pieces` cover it.
+    #[serde(with = "serde_bytes")]
     head: Vec<u8>,
     /// Known once the last fragment came.
     total: Option<u32>,

@@ -27,6 +27,7 @@ pub const MAX_PARAMETER_SETS: usize = 16;
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Sdp {
     /// The text as it came.
+    #[serde(with = "serde_bytes")]
     pub raw: Vec<u8>,
     /// `s=`, the first one.
     pub session_name: Option<String>,
@@ -97,6 +98,7 @@ pub struct Format {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct AacConfig {
     /// The AudioSpecificConfig (ISO 14496-3 section 1.6.2.1).
+    #[serde(with = "serde_bytes")]
     pub config: Vec<u8>,
     /// Bits of the AU-size field.
     pub size_length: u8,

@@ -112,6 +112,7 @@ pub struct Held {
     /// Live viewers have it already.
     pub published: bool,
     /// The payload's beginning.
+    #[serde(with = "serde_bytes")]
     pub payload: Vec<u8>,
 }
 

@@ -10,7 +10,7 @@ use std::collections::BTreeSet;
 
 /// A row: its family's place in the list of families, its key, its bytes.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Row(u8, Vec<u8>, Vec<u8>);
+pub struct Row(u8, #[serde(with = "serde_bytes")] Vec<u8>, #[serde(with = "serde_bytes")] Vec<u8>);
 
 impl IndexBatch {
     /// Rows that were taken out of another index.

@@ -31,6 +31,7 @@ pub struct State {
     /// Packets that were folded before, in all sources: this orders states.
     pub packets: u64,
     /// The state, [encoded](Saved::encode).
+    #[serde(with = "serde_bytes")]
     pub saved: Vec<u8>,
 }
 

@@ -18,6 +18,7 @@ pub struct Saved {
     /// For each tap the shard and the offset of the next record.
     pub positions: BTreeMap<TapId, (ShardId, u64)>,
     /// The fold, in its own encoding.
+    #[serde(with = "serde_bytes")]
     pub fold: Vec<u8>,
 }
 

@@ -96,6 +96,7 @@ struct Partial {
     len: u16,
     remaining: u32,
     missing: u32,
+    #[serde(with = "serde_bytes")]
     head: Vec<u8>,
     pieces: SmallVec<[Piece; 4]>,
     first_time: CaptureTime,

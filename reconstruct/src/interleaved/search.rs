@@ -19,6 +19,7 @@ const CONTENT_MIN: u16 = 8;
 /// Bytes that are searched.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub(super) struct Search {
+    #[serde(with = "serde_bytes")]
     buffer: Vec<u8>,
     /// Ascending; together they cover `buffer`.
     chunks: Vec<Chunk>,

@@ -95,6 +95,7 @@ enum Start {
 /// A whole request or response with its original bytes.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Message {
+    #[serde(with = "serde_bytes")]
     raw: Vec<u8>,
     start: Start,
     /// First byte after the start line.

@@ -18,6 +18,7 @@ pub const MAX_BUFFERED: usize = MAX_HEAD + MAX_BODY;
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct MessageReader {
     /// Begins where a message begins or may begin; blank lines may stand before it.
+    #[serde(with = "serde_bytes")]
     buffer: Vec<u8>,
     skipped_bytes: u64,
     too_large: u64,

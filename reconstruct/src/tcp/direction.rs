@@ -34,6 +34,7 @@ enum Phase {
 struct Held {
     /// Position in the stream.
     from: u64,
+    #[serde(with = "serde_bytes")]
     bytes: Vec<u8>,
     /// Bytes at the segment's end that the capture cut off.
     cut: u32,

@@ -14,6 +14,7 @@ pub struct L1Builder {
     count: u32,
     first_ms: i64,
     last_ms: i64,
+    #[serde(with = "serde_bytes")]
     bytes: Vec<u8>,
     predictor: Predictor,
 }

@@ -16,6 +16,7 @@ pub struct L2Builder {
     block: u32,
     count: u32,
     run: u32,
+    #[serde(with = "serde_bytes")]
     bytes: Vec<u8>,
     predictor: Predictor,
     directory: DirectoryRow,
