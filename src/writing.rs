@@ -32,11 +32,21 @@ impl WrittenStore {
         }
         Ok(Self { store, lock })
     }
+
+    /// Brings in order what a failure of this process has left, and says so; false where that can't be done.
+    pub fn recover(&self, console: &Console) -> bool {
+        let recovered = self.store.recover(&self.lock);
+        match &recovered {
+            Ok(shards) => shards.iter().for_each(|shard| console.say(sentence(shard))),
+            Err(error) => console.line(&format!("tapdeck: {error}")),
+        }
+        recovered.is_ok()
+    }
 }
 
 fn sentence(recovered: &Recovered) -> String {
     let mut text = format!(
-        "recovered shard {} after a crash: {} packets, {}",
+        "recovered shard {}, which was not finished: {} packets, {}",
         recovered.shard,
         count(recovered.packets),
         ByteSize(recovered.bytes)

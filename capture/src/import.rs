@@ -118,7 +118,9 @@ pub fn import_file(
         if !known.complete && Some(known.id) == newest {
             source = Some(known.id);
             // Its taps are called after the name that it had then.
-            named = first_path.into();
+            if store.taps().iter().any(|tap| tap.source == known.id) {
+                named = first_path.into();
+            }
         } else if !known.complete {
             // Sources are indexed in the order of their numbers: nothing can be added to one that others follow.
             replaces.extend(shards.iter().any(|s| s.source == known.id).then_some(known.id));

@@ -260,7 +260,7 @@ impl Store {
         Ok(WriterLock { file })
     }
 
-    /// Brings a store that a crash left in order; the holder of the lock calls it once, before it writes.
+    /// Brings a store that a crash or a failure left in order; the holder of the lock calls it before it writes, with no tap open.
     pub fn recover(&self, lock: &WriterLock) -> Result<Vec<Recovered>, StoreError> {
         recover(self, lock)
     }

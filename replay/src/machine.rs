@@ -149,13 +149,14 @@ impl ServerMachine {
         }
     }
 
-    /// A player has sent everything, or can't go on.
-    pub fn handle_ended(&mut self, key: SessionKey) {
+    /// A player has sent everything, or can't go on. Its client took it all until now, which was its sign of life.
+    pub fn handle_ended(&mut self, key: SessionKey, now: Now) {
         if let Some(session) = self.sessions.get_mut(&key)
             && session.state == State::Playing
         {
             session.state = State::Ready;
             session.position = Some(session.until);
+            session.seen = now.instant;
         }
     }
 

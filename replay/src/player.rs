@@ -120,6 +120,14 @@ struct Play {
     resume_at: Option<CaptureTime>,
 }
 
+impl Play {
+    /// Where a client that pauses now goes on; live there is no such place.
+    fn position(&self) -> Option<CaptureTime> {
+        let next = self.queue.front().map(|p| p.time).or(self.resume_at);
+        self.live_since.is_none().then_some(next).flatten()
+    }
+}
+
 enum Sent {
     All,
     Interrupted,
@@ -221,18 +229,40 @@ impl Player {
         let ended = self.run_play(&mut play).await;
         if ended {
             self.note(Note::Ended { session: self.context.session }).await;
-            // Over UDP, BYE has a socket of its own and would overtake the last packets: ffmpeg stops reading at it. And GStreamer (1.22) may
-            // wait for ever when BYE comes while its jitter buffer still has the last packet, over TCP too.
-            tokio::select! {
-                command = self.commands.recv() => self.stashed = Some(command.unwrap_or(Command::Close)),
-                () = sleep(BYE_AFTER) => {}
-            }
-            // Who seeks meanwhile goes on.
-            if !matches!(self.stashed, Some(Command::Play { .. })) {
-                self.report(&mut play, true);
-                self.last_words().await;
+            self.take_leave(&mut play).await;
+        }
+    }
+
+    /// BYE, a while after the last packet. Over UDP it has a socket of its own and would overtake the last ones: ffmpeg stops reading at it. And
+    /// GStreamer (1.22) may wait for ever when it comes while its jitter buffer still has the last packet, over TCP too.
+    async fn take_leave(&mut self, play: &mut Play) {
+        let due = sleep(BYE_AFTER);
+        tokio::pin!(due);
+        loop {
+            let command = tokio::select! {
+                command = self.commands.recv() => command.unwrap_or(Command::Close),
+                () = &mut due => break,
+            };
+            match command {
+                Command::Prepare { ticket, track, writer } => self.prepare(ticket, track, writer).await,
+                // It crossed the news of the end.
+                Command::Pause { ticket } => {
+                    self.note(Note::Paused { ticket, position: play.position() }).await;
+                }
+                Command::Go => {}
+                // Who seeks meanwhile goes on without.
+                Command::Play { .. } => {
+                    self.stashed = Some(command);
+                    return;
+                }
+                Command::Close => {
+                    self.stashed = Some(command);
+                    break;
+                }
             }
         }
+        self.report(play, true);
+        self.last_words().await;
     }
 
     /// Opens the feed and reads its first packets: the answer to PLAY says where they begin.
@@ -328,6 +358,10 @@ impl Player {
                 }
             }
             if play.feed.ended() && play.queue.is_empty() {
+                if !self.outlet.is_empty() {
+                    // A slow client has not taken the last of it yet.
+                    continue;
+                }
                 return true;
             }
             let due = play.queue.front().map(|p| {
@@ -455,9 +489,7 @@ impl Player {
         self.outlet.drop_unsent();
         match self.stashed.take() {
             Some(Command::Pause { ticket }) => {
-                let next = play.queue.front().map(|p| p.time).or(play.resume_at);
-                let position = play.live_since.is_none().then_some(next).flatten();
-                self.note(Note::Paused { ticket, position }).await;
+                self.note(Note::Paused { ticket, position: play.position() }).await;
             }
             Some(Command::Close) | None => {
                 self.report(play, true);

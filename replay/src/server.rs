@@ -346,7 +346,7 @@ impl Core {
             Note::Prepared { ticket, result } => self.machine.handle_prepared(ticket, result),
             Note::Started { ticket, result } => self.machine.handle_started(ticket, result),
             Note::Paused { ticket, position } => self.machine.handle_paused(ticket, position),
-            Note::Ended { session } => self.machine.handle_ended(session),
+            Note::Ended { session } => self.machine.handle_ended(session, now()),
             Note::Receipt { session } => self.machine.handle_receipt(session, now()),
             Note::Refused { session } => self.machine.handle_refused(session),
             Note::Lost { session } => {

@@ -66,16 +66,16 @@ impl Import {
         };
         let index = Index::open(&written.store.index_dir())?;
         catch_up(&written, &index, console)?;
-        let imported: Vec<Imported> = self
-            .files
-            .iter()
-            .scan(false, |failed, path| {
-                let imported =
-                    again_if(*failed, &written).and_then(|()| one(&written, &index, path, writer, console));
-                *failed = imported.as_ref().map_or(true, |file| file.result.is_err());
-                Some(imported)
-            })
-            .collect::<Result<_, _>>()?;
+        let mut imported = Vec::new();
+        for path in &self.files {
+            let file = one(&written, &index, path, writer, console)?;
+            // The disk may have refused half-way: as after a kill, and then what others brought in is told all the same.
+            let in_order = file.result.is_ok() || written.recover(console);
+            imported.push(file);
+            if !in_order {
+                break;
+            }
+        }
         let replaced = imported.iter().filter_map(|file| file.result.as_ref().ok());
         for source in replaced.flat_map(|report| &report.replaces) {
             strike_off(&written, &index, *source, console)?;
@@ -98,14 +98,6 @@ impl From<ImportError> for Failure {
     fn from(error: ImportError) -> Self {
         Self::failed(error)
     }
-}
-
-/// After a file that failed half-way, perhaps because the disk refused, the store is brought in order as after a kill.
-fn again_if(failed: bool, written: &WrittenStore) -> Outcome {
-    if failed {
-        written.store.recover(&written.lock)?;
-    }
-    Ok(())
 }
 
 /// What an interrupted import or recording left is indexed first: sources are indexed in order.

@@ -64,7 +64,7 @@ impl Record {
         match was_running && !summary.failed {
             true => Ok(()),
             false if was_running => Err(Failure::failed("the recording did not end in order")
-                .next("see above; the next start tidies up")),
+                .next("see above; what was recorded is kept")),
             false => {
                 Err(Failure::failed("recording ended by itself").next("see above; what was recorded is kept"))
             }
@@ -194,5 +194,7 @@ fn report(summary: &Summary, console: &Console) {
             count(stats.dropped_ours)
         ));
     }
-    console.say(format!("{} in the store", several(summary.streams as u64, "stream")));
+    if let Some(streams) = summary.streams {
+        console.say(format!("{} in the store", several(streams as u64, "stream")));
+    }
 }

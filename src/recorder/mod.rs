@@ -90,8 +90,8 @@ pub struct Recorder {
 pub struct Summary {
     /// For each tap its interface and final counts.
     pub taps: Vec<(String, TapStats)>,
-    /// Streams that the store holds now.
-    pub streams: usize,
+    /// Streams that the store holds now, if that could be found out.
+    pub streams: Option<usize>,
     /// Not all could be brought to its end; a line has said what.
     pub failed: bool,
 }
@@ -267,7 +267,7 @@ impl Recorder {
         self.hashing.finish(&self.written.store);
         let packets = summary.taps.iter().map(|(_, stats)| stats.packets).sum();
         summary.told(console, self.written.store.close_source(self.source, packets, None, None));
-        summary.streams = summary.told(console, self.index.streams()).map_or(0, |streams| streams.len());
+        summary.streams = summary.told(console, self.index.streams()).map(|streams| streams.len());
         summary
     }
 }

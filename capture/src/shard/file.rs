@@ -35,7 +35,7 @@ pub fn mark_path(shards_dir: &Path, id: ShardId) -> PathBuf {
 }
 
 impl ShardFile {
-    /// Makes and reserves the file, and an empty mark. Without room nothing is left behind.
+    /// Makes and reserves the file, and an empty mark. When that fails nothing is left behind.
     pub fn create(
         shards_dir: &Path,
         id: ShardId,
@@ -44,32 +44,45 @@ impl ShardFile {
         snaplen: u32,
     ) -> Result<Self, StoreError> {
         let (path, mark_path) = (shard_path(shards_dir, id), mark_path(shards_dir, id));
-        let full = || StoreError::Full { dir: shards_dir.to_owned(), needed: size };
         let free =
             rustix::fs::statvfs(shards_dir).map_or(u64::MAX, |s| s.f_bavail.saturating_mul(s.f_frsize));
         if free < size + LEFT_FREE {
-            return Err(full());
+            return Err(StoreError::Full { dir: shards_dir.to_owned(), needed: size });
         }
         let plain = File::options()
             .write(true)
             .create_new(true)
             .open(&path)
             .map_err(StoreError::io("creating", &path))?;
+        let made =
+            Self::reserve(plain, shards_dir, (path.clone(), mark_path.clone()), id, size, link, snaplen);
+        made.inspect_err(|_| {
+            // Else what could not be finished would stay reserved, once for each try.
+            let _ = std::fs::remove_file(&path);
+            let _ = std::fs::remove_file(&mark_path);
+        })
+    }
+
+    fn reserve(
+        plain: File,
+        shards_dir: &Path,
+        (path, mark_path): (PathBuf, PathBuf),
+        id: ShardId,
+        size: u64,
+        link: LinkType,
+        snaplen: u32,
+    ) -> Result<Self, StoreError> {
         let reserved = rustix::fs::fallocate(&plain, FallocateFlags::empty(), 0, size);
         match reserved {
             Ok(()) => {}
             Err(rustix::io::Errno::NOSPC | rustix::io::Errno::DQUOT) => {
-                let _ = std::fs::remove_file(&path);
-                return Err(full());
+                return Err(StoreError::Full { dir: shards_dir.to_owned(), needed: size });
             }
             // A file system that can't reserve: a write fails then instead, never a mapping (it is only read).
             Err(rustix::io::Errno::OPNOTSUPP) => {
                 plain.set_len(size).map_err(StoreError::io("extending", &path))?;
             }
-            Err(e) => {
-                let _ = std::fs::remove_file(&path);
-                return Err(StoreError::io("reserving", &path)(e.into()));
-            }
+            Err(e) => return Err(StoreError::io("reserving", &path)(e.into())),
         }
         plain
             .write_all_at(&format::file_header(link, snaplen), 0)

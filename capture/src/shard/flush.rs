@@ -45,27 +45,27 @@ pub fn prepare(store: &Store, live: &TapLive, options: &WriterOptions) -> Result
     Ok(shard)
 }
 
-/// Starts the threads; they end when `stop` is set and everything is on disk.
+/// Starts the threads and puts them into `threads`, also those before one that can't be started; they end when `stop` is set and everything is on disk.
 pub fn start(
     store: &Store,
     live: &Arc<TapLive>,
     options: WriterOptions,
     next: SyncSender<Arc<LiveShard>>,
     stop: &Arc<AtomicBool>,
-) -> Result<Vec<JoinHandle<()>>, StoreError> {
+    threads: &mut Vec<JoinHandle<()>>,
+) -> Result<(), StoreError> {
     let spawn = |who: Who, name: &str, body: Box<dyn FnOnce() + Send>| {
         let name = format!("{name}-{}", live.info.id);
         let (live, dir) = (live.clone(), store.dir().to_owned());
         let guarded = move || {
             // Else nobody would be told, and others would wait for it for ever.
             if catch_unwind(AssertUnwindSafe(body)).is_err() {
-                if let (Who::Hasher, WhenFull::Drop) = (who, options.when_full) {
-                    // Nothing is lost by it: shards are hashed from the disk then.
-                    live.shards().iter().for_each(|shard| *lock(&shard.hasher) = None);
-                } else {
+                // Of a live tap's hasher it costs nothing: shards are hashed from the disk then.
+                if !matches!((who, options.when_full), (Who::Hasher, WhenFull::Drop)) {
                     let panic = io::Error::other("a thread panicked; please report what it printed");
                     live.say(who, StoreError::io("writing into", &dir)(panic));
                 }
+                live.shards().iter().filter(|_| who == Who::Hasher).for_each(|shard| *shard.hasher() = None);
             }
             if let Who::Flusher = who {
                 live.flusher_done.store(true, Ordering::Release);
@@ -78,22 +78,22 @@ pub fn start(
             .spawn(guarded)
             .map_err(StoreError::io("starting a thread for", store.dir()))
     };
-    let flusher = {
+    threads.push({
         let (live, stop) = (live.clone(), stop.clone());
         spawn(Who::Flusher, "flush", Box::new(move || flusher(&live, &options, &stop)))?
-    };
-    let keeper = {
+    });
+    threads.push({
         let (store, live, stop) = (store.clone(), live.clone(), stop.clone());
         spawn(Who::Keeper, "keep", Box::new(move || Keeper { store, live, options, next }.run(&stop)))?
-    };
+    });
     if !options.hash {
-        return Ok(vec![flusher, keeper]);
+        return Ok(());
     }
     let (live, stop) = (live.clone(), stop.clone());
     // A file's writer waits for it, a live tap doesn't.
     let low_priority = options.when_full == WhenFull::Drop;
-    let hasher = spawn(Who::Hasher, "hash", Box::new(move || hashing::run(&live, &stop, low_priority)))?;
-    Ok(vec![flusher, keeper, hasher])
+    threads.push(spawn(Who::Hasher, "hash", Box::new(move || hashing::run(&live, &stop, low_priority)))?);
+    Ok(())
 }
 
 fn flusher(live: &TapLive, options: &WriterOptions, stop: &AtomicBool) {
@@ -153,7 +153,7 @@ fn flush(shard: &LiveShard, options: &WriterOptions, all: bool) -> Result<(), St
         flushed = end;
         shard.flushed.store(flushed, Ordering::Release);
         // A file's writer waits for the hasher too, who then says so.
-        let hashed_first = options.when_full == WhenFull::Wait && lock(&shard.hasher).is_some();
+        let hashed_first = options.when_full == WhenFull::Wait && shard.hasher().is_some();
         for (_, pin) in pins.iter().filter(|(start, _)| !hashed_first && start + SLOT_LEN <= end) {
             pin.done();
         }
@@ -163,7 +163,7 @@ fn flush(shard: &LiveShard, options: &WriterOptions, all: bool) -> Result<(), St
     }
     // The last block, also when its last packets were written before the writer moved on.
     if full_at != 0 && flushed == full_at {
-        let hashed_first = options.when_full == WhenFull::Wait && lock(&shard.hasher).is_some();
+        let hashed_first = options.when_full == WhenFull::Wait && shard.hasher().is_some();
         if let Some(pin) = shard.pin((full_at - 1) / SLOT_LEN).filter(|_| !hashed_first) {
             pin.done();
         }
@@ -193,7 +193,11 @@ impl Keeper {
                 self.remove_unused();
             }
             match self.round(sync, stopping) {
-                Ok(()) if stopping && self.live.shards().is_empty() => break,
+                Ok(()) if stopping && self.live.shards().is_empty() => {
+                    // Also when there was no room for a shard that was not needed after all.
+                    self.live.well(Who::Keeper);
+                    break;
+                }
                 // The disk took no more: recovery finds the rest in staging, which stays.
                 Ok(()) if stopping && self.live.flusher_done.load(Ordering::Acquire) && !self.flushed() => {
                     break;

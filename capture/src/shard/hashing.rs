@@ -4,7 +4,7 @@
 //! needed before it came to it, the shard is left to [`Store::hash_next_shard`](crate::Store::hash_next_shard), which reads the file.
 //! A file's tap waits, so that an import's shards need not be read again.
 
-use super::live::{LiveShard, TapLive, lock};
+use super::live::{LiveShard, TapLive};
 use super::staging::SLOT_LEN;
 use crate::hash::{ShardHasher, ShardHashes};
 use crate::priority::lower_priority;
@@ -31,7 +31,7 @@ pub fn run(live: &TapLive, stop: &AtomicBool, low_priority: bool) {
 fn whole_blocks(shard: &LiveShard) {
     loop {
         // Not for longer than a block: who seals the shard wants it too.
-        let mut hasher = lock(&shard.hasher);
+        let mut hasher = shard.hasher();
         let Some(at) = hasher.as_ref().map(ShardHasher::bytes) else { return };
         if at + SLOT_LEN > shard.flushed.load(Ordering::Acquire) {
             return;
@@ -54,7 +54,7 @@ fn block(shard: &LiveShard, hasher: &mut Option<ShardHasher>, len: u64) {
 
 /// The hashes of a shard of which everything is in the file; `None` when some of it had left memory before.
 pub fn finish(shard: &LiveShard, bytes: u64) -> Option<ShardHashes> {
-    let mut hasher = lock(&shard.hasher);
+    let mut hasher = shard.hasher();
     while let Some(at) = hasher.as_ref().map(ShardHasher::bytes)
         && at < bytes
     {

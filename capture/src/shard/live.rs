@@ -9,7 +9,7 @@ use crate::store::TapInfo;
 use crate::{CaptureTime, ShardId, StoreError};
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 
 /// A shard that is being written, flushed or sealed.
 #[derive(Debug)]
@@ -36,10 +36,19 @@ pub(crate) struct LiveShard {
     /// Where records begin and end in each block: nobody has to walk through it to know.
     marks: Box<[BlockMarks]>,
     /// What was hashed of it out of staging; `None` when that is not wanted, or came too late.
-    pub hasher: Mutex<Option<ShardHasher>>,
+    hasher: Mutex<Option<ShardHasher>>,
 }
 
 impl LiveShard {
+    /// What was hashed. Of one that panicked nothing is believed.
+    pub fn hasher(&self) -> MutexGuard<'_, Option<ShardHasher>> {
+        self.hasher.lock().unwrap_or_else(|poisoned| {
+            let mut half = poisoned.into_inner();
+            *half = None;
+            half
+        })
+    }
+
     /// `place` is its own in the table of commit words.
     pub fn new(
         id: ShardId,
@@ -128,7 +137,7 @@ impl LiveShard {
 }
 
 /// Who brings bytes to the disk, and can be kept from it.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Who {
     Flusher,
     Keeper,
@@ -142,6 +151,12 @@ pub(crate) struct Troubles([Option<StoreError>; 3]);
 impl Troubles {
     pub fn first(&self) -> Option<&StoreError> {
         self.0.iter().flatten().next()
+    }
+
+    /// Whether packets can't be put into the shard that is begun, or, with `another`, into the next one either.
+    fn refuses(&self, another: bool) -> bool {
+        let of = |who: Who| self.0[who as usize].is_some();
+        of(Who::Flusher) || of(Who::Hasher) || another && of(Who::Keeper)
     }
 
     pub fn take(&mut self) -> Option<StoreError> {
@@ -212,6 +227,11 @@ impl TapLive {
         self.in_trouble.store(true, Ordering::Release);
     }
 
+    /// Whether a writer waits in vain: for room in its shard, or, with `another`, for another shard.
+    pub fn refuses(&self, another: bool) -> bool {
+        self.in_trouble.load(Ordering::Acquire) && lock(&self.troubles).refuses(another)
+    }
+
     /// Nothing is in a thread's way any more.
     pub fn well(&self, who: Who) {
         let mut troubles = lock(&self.troubles);
@@ -231,6 +251,6 @@ impl TapLive {
 }
 
 /// A panicking thread leaves these plain values whole.
-pub(crate) fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -8,7 +8,7 @@
 //! ```
 #![allow(unsafe_code)]
 
-use super::mapping::{LARGE_PAGE, Mapping};
+use super::mapping::Mapping;
 use crate::{ShardId, StoreError, TapId};
 use std::fs::OpenOptions;
 use std::os::unix::fs::OpenOptionsExt;
@@ -30,9 +30,9 @@ const SLOTS_AT: usize = 1_024;
 /// In the owner fields: nothing.
 const NONE: u64 = u64::MAX;
 
-/// Length of a file with so many slots: whole large pages.
+/// Length of a file with so many slots.
 const fn file_len(slots: usize) -> u64 {
-    (HEADER_LEN + slots as u64 * SLOT_LEN).next_multiple_of(LARGE_PAGE as u64)
+    HEADER_LEN + slots as u64 * SLOT_LEN
 }
 
 /// One open shard's commit word: two cells and which of them counts. The other one is written first, so that a kill at any
@@ -136,8 +136,10 @@ impl Staging {
             .mode(0o600)
             .open(path)
             .map_err(StoreError::io("creating", path))?;
-        let map =
-            Mapping::create(&file, file_len(slots) as usize).map_err(StoreError::io("reserving", path))?;
+        let map = Mapping::create(&file, file_len(slots) as usize).map_err(|error| {
+            let _ = std::fs::remove_file(path);
+            StoreError::io("reserving", path)(error)
+        })?;
         let this = Self { map, path: path.to_owned(), slots };
         for word in this.open_shards() {
             word.clear();

@@ -1,4 +1,4 @@
-use super::live::{self, LiveShard};
+use super::live::LiveShard;
 use super::staging::SLOT_LEN;
 use super::*;
 use crate::hash::ShardHasher;
@@ -246,7 +246,7 @@ fn shards_are_hashed_out_of_memory_or_left_to_be_hashed() {
                 // As slow as a network: nothing is dropped, and who hashes comes along.
                 let tap = store.live_tap(writer.tap()).unwrap();
                 let along = |s: &Arc<LiveShard>| {
-                    let hashed = live::lock(&s.hasher).as_ref().map(ShardHasher::bytes);
+                    let hashed = s.hasher().as_ref().map(ShardHasher::bytes);
                     hashed.is_none_or(|at| at + SLOT_LEN > s.flushed.load(Ordering::Acquire))
                 };
                 let give_up = Instant::now() + Duration::from_secs(20);

@@ -152,15 +152,23 @@ impl ShardWriter {
             in_trouble: Default::default(),
         });
         let (ready, next) = sync_channel(1);
-        let _ = ready.try_send(flush::prepare(store, &live, &options)?);
+        let first = flush::prepare(store, &live, &options).inspect_err(|_| {
+            let _ = std::fs::remove_file(&path);
+        })?;
+        let _ = ready.try_send(first);
         store.register_live(&live);
         let stop = Arc::new(AtomicBool::new(false));
-        let threads = flush::start(store, &live, options, ready, &stop).inspect_err(|_| {
+        let mut threads = Vec::new();
+        if let Err(error) = flush::start(store, &live, options, ready, &stop, &mut threads) {
             // Those that were started end, and nobody waits for packets.
             stop.store(true, Ordering::Release);
+            live.flusher.ring();
+            live.keeper.ring();
+            threads.drain(..).for_each(|thread| drop(thread.join()));
             live.finished.store(true, Ordering::Release);
             store.unregister_live(&live);
-        })?;
+            return Err(error);
+        }
         let store = store.clone();
         let (ready, current, hint, published) = (None, None, 0, 0);
         Ok(Self { store, live, options, next, ready, current, hint, published, threads, stop })
@@ -320,7 +328,7 @@ impl ShardWriter {
             if done {
                 continue;
             }
-            if self.options.when_full == WhenFull::Drop || self.in_trouble() {
+            if self.options.when_full == WhenFull::Drop || self.live.refuses(full) {
                 return false;
             }
             self.wait_for_disk();
@@ -384,7 +392,7 @@ impl ShardWriter {
         let next = loop {
             match self.live.slots.take(self.hint, this) {
                 Some(slot) => break slot,
-                None if self.options.when_full == WhenFull::Drop || self.in_trouble() => {
+                None if self.options.when_full == WhenFull::Drop || self.live.refuses(false) => {
                     return false;
                 }
                 None => self.wait_for_disk(),
