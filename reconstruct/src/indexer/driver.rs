@@ -2,14 +2,15 @@
 //!
 //! Owned by one thread. A commit is one atomic write of rows, state and positions: a crash neither repeats nor skips a packet.
 
+use super::committer::{Commit, Committer, Keep};
 use super::error::IndexerError;
 use super::feed::{Batch, Feed, Refill};
-use super::kept::{Keeper, State};
+use super::kept::Keeper;
 use super::order::{Head, Next, next};
 use super::saved::Saved;
 use crate::fold::{FlowHasher, Fold, FoldEvent, FoldStats, Limits, Observation, Place};
 use crate::footage::{Footage, LiveHub};
-use crate::index::{Index, IndexBatch, IndexError, Row};
+use crate::index::{Index, IndexError, Row};
 use capture::{CaptureTime, ShardId, SourceId, Store, TapId};
 use rayon::prelude::*;
 use std::collections::BTreeMap;
@@ -64,14 +65,17 @@ pub struct Driver {
     /// The shard that each tap was in last.
     in_shard: BTreeMap<TapId, ShardId>,
     checkpoints: Vec<ShardId>,
-    keeper: Keeper,
+    /// Writes commits while packets are being captured.
+    committer: Option<Committer>,
     latest: CaptureTime,
     /// The latest packet of the source that was folded, whichever tap's.
     folded_to: CaptureTime,
     waiting_since: Option<Instant>,
     committed: Instant,
-    /// Committed in bulk, in order, and not handed to the database yet: that happens beside the folding of what follows.
-    unwritten: Vec<IndexBatch>,
+    /// Commits of bulk indexing, in order, that are not written yet: that happens beside the folding of what follows.
+    unwritten: Vec<Commit>,
+    /// Of bulk indexing.
+    keeper: Keeper,
     dirty: bool,
     drops_read: usize,
     /// Packets that were folded behind later ones of other taps: they became known too late.
@@ -110,12 +114,13 @@ impl Driver {
             positions,
             in_shard,
             checkpoints: Vec::new(),
-            keeper: Keeper::default(),
+            committer: (mode == Mode::Live).then(|| Committer::start(store, index)).transpose()?,
             latest: CaptureTime::MIN,
             folded_to: folded_to.unwrap_or(CaptureTime::MIN),
             waiting_since: None,
             committed: Instant::now(),
             unwritten: Vec::new(),
+            keeper: Keeper::default(),
             dirty,
             drops_read: 0,
             skew_exceeded: 0,
@@ -209,17 +214,18 @@ impl Driver {
 
     /// Folds what is ready while the other cores write what was folded before, and take the next chunks apart.
     fn fold_beside(&mut self, mut fresh: Vec<(usize, Batch)>) -> Result<bool, IndexerError> {
-        let (hasher, index) = (self.hasher.clone(), self.index.clone());
-        let unwritten = std::mem::take(&mut self.unwritten);
+        let (hasher, store, index) = (self.hasher.clone(), self.store.clone(), self.index.clone());
+        let (unwritten, mut keeper) = (std::mem::take(&mut self.unwritten), std::mem::take(&mut self.keeper));
         let (folded, (written, ())) = rayon::join(
             || self.fold_ready(),
             || {
                 rayon::join(
-                    || write_all(&index, unwritten),
+                    || write_all(&store, &index, &mut keeper, unwritten),
                     || fresh.par_iter_mut().for_each(|(_, batch)| batch.dissect(&hasher)),
                 )
             },
         );
+        self.keeper = keeper;
         written?;
         let more = !fresh.is_empty();
         for (n, batch) in fresh {
@@ -295,7 +301,7 @@ impl Driver {
         self.positions.insert(tap, (shard, position));
         self.dirty = true;
         if self.fold.output().batch.bytes() > BATCH_BYTES_MAX {
-            self.commit()?;
+            self.hand_over(None)?;
         }
         Ok(())
     }
@@ -315,21 +321,14 @@ impl Driver {
         self.fold.begin_shard(place.tap, place.shard, SHARD_BEGIN);
         self.positions.insert(place.tap, (place.shard, SHARD_BEGIN));
         self.dirty = true;
-        let saved = self.commit_state()?;
-        let packets = self.fold.stats().packets;
-        self.keeper.keep(&self.store, State { shard: place.shard, packets, saved: saved.clone() });
-        let out = self.fold.output();
-        out.batch.put_checkpoint(place.shard, saved);
         self.checkpoints.push(place.shard);
         // Recovery never cuts further back than the shard before the one that was being written.
         if self.checkpoints.len() > 2 {
-            out.batch.put_checkpoint(self.checkpoints.remove(0), Vec::new());
+            let oldest = self.checkpoints.remove(0);
+            self.fold.output().batch.put_checkpoint(oldest, Vec::new());
         }
-        Ok(())
-    }
-
-    fn saved(&self) -> Vec<u8> {
-        Saved { source: self.source, positions: self.positions.clone(), fold: self.fold.save() }.encode()
+        let packets = self.fold.stats().packets;
+        self.hand_over(Some(Keep { shard: place.shard, end: false, packets }))
     }
 
     /// Hands out packets to live viewers, and promises.
@@ -363,45 +362,46 @@ impl Driver {
         Ok(())
     }
 
-    /// Commits when a second has passed since the last time.
+    /// Commits when a second has passed since the last time; live, readers see it a little later.
     pub fn commit_if_due(&mut self) -> Result<(), IndexerError> {
         if self.dirty && self.committed.elapsed() >= Duration::from_secs(1) {
-            self.commit()?;
+            self.hand_over(None)?;
         }
         Ok(())
     }
 
-    /// Writes rows, state and positions in one piece.
+    /// Commits what there is. Live, readers see it when this returns.
     pub fn commit(&mut self) -> Result<(), IndexerError> {
         self.committed = Instant::now();
         if self.dirty || !self.fold.output().batch.is_empty() {
-            self.commit_state()?;
+            self.hand_over(None)?;
         }
-        Ok(())
+        self.committer.as_mut().map_or(Ok(()), Committer::wait)
     }
 
-    /// The same, and gives the state that was written.
-    fn commit_state(&mut self) -> Result<Vec<u8>, IndexerError> {
+    /// Rows, state and positions are to be written in one piece; the state is kept besides if that is asked for.
+    fn hand_over(&mut self, keep: Option<Keep>) -> Result<(), IndexerError> {
         self.committed = Instant::now();
         self.note_drops()?;
         self.fold.put_open();
-        let saved = self.saved();
         let mut batch = std::mem::take(&mut self.fold.output().batch);
-        batch.put_state(saved.clone());
         for (tap, (shard, offset)) in &self.positions {
             batch.put_position(*tap, *shard, *offset);
         }
-        match self.mode {
-            Mode::Live => self.index.commit(batch)?,
-            Mode::Bulk => self.unwritten.push(batch),
+        let saved = Saved { source: self.source, positions: self.positions.clone(), fold: self.fold.save() };
+        let commit = Commit { batch, saved, keep };
+        match &mut self.committer {
+            Some(committer) => committer.send(commit)?,
+            None => self.unwritten.push(commit),
         }
         self.dirty = false;
-        Ok(saved)
+        Ok(())
     }
 
-    /// Hands to the database what is committed.
+    /// Everything that is committed is in the database when this returns.
     fn write(&mut self) -> Result<(), IndexerError> {
-        Ok(write_all(&self.index, std::mem::take(&mut self.unwritten))?)
+        write_all(&self.store, &self.index, &mut self.keeper, std::mem::take(&mut self.unwritten))?;
+        self.committer.as_mut().map_or(Ok(()), Committer::wait)
     }
 
     /// The end of bulk indexing: everything is in tables, so that whoever opens the index next has no log to replay.
@@ -419,15 +419,11 @@ impl Driver {
         self.in_shard.clear();
         self.dirty = true;
         self.publish()?;
-        let saved = self.commit_state()?;
         // Where only one tap's packets are left, there is nothing that a state could lie in the middle of.
-        if self.feeds.len() > 1
-            && let Some(last) = self.feeds.iter().max_by_key(|f| (f.latest, f.tap()))
-            && let Some(&(shard, _)) = self.positions.get(&last.tap())
-        {
-            let packets = self.fold.stats().packets;
-            self.keeper.keep_end(&self.store, State { shard, packets, saved });
-        }
+        let last = self.feeds.iter().max_by_key(|f| (f.latest, f.tap())).filter(|_| self.feeds.len() > 1);
+        let shard = last.and_then(|last| self.positions.get(&last.tap())).map(|position| position.0);
+        let packets = self.fold.stats().packets;
+        self.hand_over(shard.map(|shard| Keep { shard, end: true, packets }))?;
         self.write()
     }
 
@@ -466,8 +462,13 @@ impl Driver {
     }
 }
 
-fn write_all(index: &Index, batches: Vec<IndexBatch>) -> Result<(), IndexError> {
-    batches.into_iter().try_for_each(|batch| index.commit(batch))
+fn write_all(
+    store: &Store,
+    index: &Index,
+    keeper: &mut Keeper,
+    commits: Vec<Commit>,
+) -> Result<(), IndexError> {
+    commits.into_iter().try_for_each(|commit| commit.write(store, index, keeper))
 }
 
 fn head(feed: &Feed) -> Head {

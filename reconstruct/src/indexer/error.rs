@@ -39,6 +39,9 @@ pub enum IndexerError {
     /// What a later `reindex` needs could not be written.
     #[error("keeping the index's state beside the shards: {0}")]
     Kept(std::io::Error),
+    /// It failed before.
+    #[error("the index could not be written, as was said before")]
+    Unwritten,
     /// The system refused a thread.
     #[error("starting the indexer: {0}")]
     Thread(std::io::Error),

@@ -1,11 +1,12 @@
 //! The threads that drive the fold: from the taps' tails into the index, live or in bulk.
 //!
-//! `feed` reads a tap and takes its records apart, `order` says whose packet is next, `driver` folds and commits, `live` and
-//! `bulk` run it, `saved` is what it goes on from. `kept` is what stands beside the shards, so that the index can be made again from
+//! `feed` reads a tap and takes its records apart, `order` says whose packet is next, `driver` folds, `committer` brings to the
+//! database what comes out, `live` and `bulk` run it, `saved` is what it goes on from. `kept` is what stands beside the shards, so that the index can be made again from
 //! what retention has left: `retain` adds to it before a shard goes, `base` finds what of it a source begins with.
 
 mod base;
 mod bulk;
+mod committer;
 mod driver;
 mod error;
 mod feed;

@@ -1,0 +1,132 @@
+//! Commits: what is written in one piece, and the thread that writes it while packets are being captured.
+//!
+//! With 300 cameras a commit takes 10 to 20 ms, once a second and at the beginning of each shard. Live viewers do not wait for it: the fold goes on
+//! as soon as its state is written down, the rest (encoding, the database) happens here, in order.
+
+use super::error::IndexerError;
+use super::kept::{Keeper, State};
+use super::saved::Saved;
+use crate::index::{Index, IndexBatch, IndexError};
+use capture::{ShardId, Store};
+use std::sync::mpsc::{Receiver, SyncSender, channel, sync_channel};
+use std::thread::JoinHandle;
+
+/// Commits that wait behind the one that is being written; who has more to commit waits as well.
+const WAITING_MAX: usize = 1;
+
+/// Rows and the state that they belong to.
+pub struct Commit {
+    /// Rows and positions.
+    pub batch: IndexBatch,
+    /// The state, as of the last of them.
+    pub saved: Saved,
+    /// What the state is kept for besides.
+    pub keep: Option<Keep>,
+}
+
+/// A state that is kept beside the shards.
+pub struct Keep {
+    /// The shard that begins with it, or that its source ends with.
+    pub shard: ShardId,
+    /// Whether it is that of the source's end.
+    pub end: bool,
+    /// Packets that were folded before.
+    pub packets: u64,
+}
+
+impl Commit {
+    /// Writes it.
+    pub fn write(self, store: &Store, index: &Index, keeper: &mut Keeper) -> Result<(), IndexError> {
+        let Self { mut batch, saved, keep } = self;
+        let saved = saved.encode();
+        if let Some(Keep { shard, end: false, .. }) = keep {
+            batch.put_checkpoint(shard, saved.clone());
+        }
+        batch.put_state(saved.clone());
+        index.commit(batch)?;
+        match keep {
+            None => {}
+            Some(Keep { shard, end: false, packets }) => keeper.keep(store, State { shard, packets, saved }),
+            Some(Keep { shard, end: true, packets }) => {
+                keeper.keep_end(store, State { shard, packets, saved })
+            }
+        }
+        Ok(())
+    }
+}
+
+/// The thread.
+pub struct Committer {
+    commits: Option<SyncSender<Commit>>,
+    written: Receiver<Result<(), IndexError>>,
+    under_way: usize,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Committer {
+    /// Starts it.
+    pub fn start(store: &Store, index: &Index) -> Result<Self, IndexerError> {
+        let (commits, to_write) = sync_channel::<Commit>(WAITING_MAX);
+        let (done, written) = channel();
+        let (store, index) = (store.clone(), index.clone());
+        let body = move || {
+            let mut keeper = Keeper::default();
+            for commit in to_write {
+                let result = commit.write(&store, &index, &mut keeper);
+                let failed = result.is_err();
+                // What follows one that is missing must not be written.
+                if done.send(result).is_err() || failed {
+                    return;
+                }
+            }
+        };
+        let thread =
+            std::thread::Builder::new().name("commit".into()).spawn(body).map_err(IndexerError::Thread)?;
+        Ok(Self { commits: Some(commits), written, under_way: 0, thread: Some(thread) })
+    }
+
+    /// Hands a commit over. An error is that of an earlier one.
+    pub fn send(&mut self, commit: Commit) -> Result<(), IndexerError> {
+        while let Ok(result) = self.written.try_recv() {
+            self.under_way -= 1;
+            result?;
+        }
+        if self.commits.as_ref().is_some_and(|commits| commits.send(commit).is_ok()) {
+            self.under_way += 1;
+            return Ok(());
+        }
+        // It has ended: with an error that lies there, or with a panic.
+        self.wait().and_then(|()| self.fail())
+    }
+
+    /// Until everything is written.
+    pub fn wait(&mut self) -> Result<(), IndexerError> {
+        while self.under_way > 0 {
+            match self.written.recv() {
+                Ok(result) => {
+                    self.under_way -= 1;
+                    result?;
+                }
+                Err(_) => return self.fail(),
+            }
+        }
+        Ok(())
+    }
+
+    /// The thread has ended before.
+    fn fail(&mut self) -> Result<(), IndexerError> {
+        match self.thread.take().map(JoinHandle::join) {
+            Some(Err(panic)) => std::panic::resume_unwind(panic),
+            _ => Err(IndexerError::Unwritten),
+        }
+    }
+}
+
+impl Drop for Committer {
+    fn drop(&mut self) {
+        self.commits = None;
+        if let Some(thread) = self.thread.take() {
+            let _ = thread.join();
+        }
+    }
+}
