@@ -380,7 +380,9 @@ impl Taps<'_> {
     }
 
     fn trouble(&mut self) -> ImportError {
-        if let Err(trouble) = self.finish() {
+        // Before the end, which may go well: what refused was perhaps only the next shard.
+        let trouble = self.open.values().find_map(|tap| tap.writer.take_trouble());
+        if let Some(trouble) = trouble.or(self.finish().err()) {
             return trouble.into();
         }
         StoreError::Full { dir: self.store.shards_dir(), needed: self.options.shard_size }.into()

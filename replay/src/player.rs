@@ -244,7 +244,6 @@ impl Player {
                 () = &mut due => break,
             };
             match command {
-                Command::Prepare { ticket, track, writer } => self.prepare(ticket, track, writer).await,
                 // It crossed the news of the end.
                 Command::Pause { ticket } => {
                     self.note(Note::Paused { ticket, position: play.position() }).await;
@@ -255,7 +254,7 @@ impl Player {
                     self.stashed = Some(command);
                     return;
                 }
-                Command::Close => {
+                Command::Prepare { .. } | Command::Close => {
                     self.stashed = Some(command);
                     break;
                 }

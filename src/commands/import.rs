@@ -66,21 +66,24 @@ impl Import {
         };
         let index = Index::open(&written.store.index_dir())?;
         catch_up(&written, &index, console)?;
-        let mut imported = Vec::new();
+        let (mut imported, mut in_order) = (Vec::new(), true);
         for path in &self.files {
+            if !in_order {
+                console.line(&format!("tapdeck: {}: not tried after that", path.display()));
+                continue;
+            }
             let file = one(&written, &index, path, writer, console)?;
             // The disk may have refused half-way: as after a kill, and then what others brought in is told all the same.
-            let in_order = file.result.is_ok() || written.recover(console);
+            in_order = file.result.is_ok() || written.recover(console);
             imported.push(file);
-            if !in_order {
-                break;
-            }
         }
-        let replaced = imported.iter().filter_map(|file| file.result.as_ref().ok());
+        let replaced = imported.iter().filter_map(|file| file.result.as_ref().ok()).filter(|_| in_order);
         for source in replaced.flat_map(|report| &report.replaces) {
             strike_off(&written, &index, *source, console)?;
         }
-        hash_rest(&written, console)?;
+        if in_order {
+            hash_rest(&written, console)?;
+        }
         if imported.iter().all(|file| file.result.is_err()) && !self.json.json {
             return Err(Failure::silent());
         }

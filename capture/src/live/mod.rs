@@ -277,7 +277,7 @@ impl Loop {
         loop {
             // What there is no room for stays in the ring, which is a second staging that way. Not when the disk refuses, for that
             // may last.
-            if !self.writer.has_room(self.batch_bytes) && !self.writer.in_trouble() {
+            if !self.writer.has_room(self.batch_bytes) && !self.writer.refused(self.batch_bytes) {
                 if started.elapsed() < if stopping { STOP } else { LOOK } {
                     std::thread::sleep(Duration::from_micros(500));
                     continue;

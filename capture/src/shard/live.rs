@@ -8,7 +8,7 @@ use crate::hash::ShardHasher;
 use crate::store::TapInfo;
 use crate::{CaptureTime, ShardId, StoreError};
 use std::collections::VecDeque;
-use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU8, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 
 /// A shard that is being written, flushed or sealed.
@@ -144,6 +144,12 @@ pub(crate) enum Who {
     Hasher,
 }
 
+impl Who {
+    const fn bit(self) -> u8 {
+        1 << self as u8
+    }
+}
+
 /// What is in the way of each.
 #[derive(Debug, Default)]
 pub(crate) struct Troubles([Option<StoreError>; 3]);
@@ -151,12 +157,6 @@ pub(crate) struct Troubles([Option<StoreError>; 3]);
 impl Troubles {
     pub fn first(&self) -> Option<&StoreError> {
         self.0.iter().flatten().next()
-    }
-
-    /// Whether packets can't be put into the shard that is begun, or, with `another`, into the next one either.
-    fn refuses(&self, another: bool) -> bool {
-        let of = |who: Who| self.0[who as usize].is_some();
-        of(Who::Flusher) || of(Who::Hasher) || another && of(Who::Keeper)
     }
 
     pub fn take(&mut self) -> Option<StoreError> {
@@ -193,8 +193,8 @@ pub(crate) struct TapLive {
     pub followed: AtomicU64,
     /// What keeps bytes from reaching the disk, while it does.
     pub troubles: Mutex<Troubles>,
-    /// Whether anything does: for the writer, which takes no lock.
-    pub in_trouble: AtomicBool,
+    /// Whom anything does, a bit each: for the writer, which takes no lock.
+    pub in_trouble: AtomicU8,
 }
 
 impl TapLive {
@@ -224,19 +224,20 @@ impl TapLive {
             tracing::error!(tap = %self.info.id, "{trouble}");
         }
         troubles.0[who as usize] = Some(trouble);
-        self.in_trouble.store(true, Ordering::Release);
+        self.in_trouble.fetch_or(who.bit(), Ordering::AcqRel);
     }
 
     /// Whether a writer waits in vain: for room in its shard, or, with `another`, for another shard.
     pub fn refuses(&self, another: bool) -> bool {
-        self.in_trouble.load(Ordering::Acquire) && lock(&self.troubles).refuses(another)
+        let whose = Who::Flusher.bit() | Who::Hasher.bit() | if another { Who::Keeper.bit() } else { 0 };
+        self.in_trouble.load(Ordering::Acquire) & whose != 0
     }
 
     /// Nothing is in a thread's way any more.
     pub fn well(&self, who: Who) {
         let mut troubles = lock(&self.troubles);
         troubles.0[who as usize] = None;
-        self.in_trouble.store(troubles.first().is_some(), Ordering::Release);
+        self.in_trouble.fetch_and(!who.bit(), Ordering::AcqRel);
     }
 
     /// Bytes that are published and not in a file yet, and the room for them.

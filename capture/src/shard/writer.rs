@@ -216,9 +216,15 @@ impl ShardWriter {
         room
     }
 
-    /// Whether the disk refuses what is written.
-    pub fn in_trouble(&self) -> bool {
-        self.live.in_trouble.load(Ordering::Acquire)
+    /// Whether the disk refuses what so many bytes more would need.
+    pub fn refused(&self, bytes: u64) -> bool {
+        let fits = self.current.as_ref().is_some_and(|c| c.shard.size - c.position >= bytes);
+        self.live.refuses(!fits && self.ready.is_none())
+    }
+
+    /// What keeps the disk from taking more, if anything does.
+    pub fn take_trouble(&self) -> Option<StoreError> {
+        lock(&self.live.troubles).take()
     }
 
     /// Takes over one packet. `data` longer than 256 KiB is cut, as by a snaplen.

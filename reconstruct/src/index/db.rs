@@ -229,8 +229,9 @@ impl Index {
     /// sessions that nothing is left of.
     pub fn drop_shard(&self, shard: ShardId) -> Result<(), IndexError> {
         let mut batch = WriteBatch::default();
-        self.remove_shards(&mut batch, shard, Some(ShardId(shard.0.saturating_add(1))))?;
+        // Before the look at what there is: else a commit in between would add rows that nothing points to.
         let writing = self.inner.writing.lock().unwrap_or_else(PoisonError::into_inner);
+        self.remove_shards(&mut batch, shard, Some(ShardId(shard.0.saturating_add(1))))?;
         self.remove_unreferred(&mut batch, shard)?;
         self.write(batch)?;
         drop(writing);

@@ -35,8 +35,8 @@ pub struct Keep {
 }
 
 impl Commit {
-    /// Writes it.
-    pub fn write(self, store: &Store, index: &Index, keeper: &mut Keeper) -> Result<(), IndexError> {
+    /// Writes it, and gives what is to be kept beside the shards.
+    pub fn write(self, index: &Index) -> Result<Option<Kept>, IndexError> {
         let Self { mut batch, saved, keep } = self;
         let saved = saved.encode();
         if let Some(Keep { shard, end: false, .. }) = keep {
@@ -44,14 +44,23 @@ impl Commit {
         }
         batch.put_state(saved.clone());
         index.commit(batch)?;
-        match keep {
-            None => {}
-            Some(Keep { shard, end: false, packets }) => keeper.keep(store, State { shard, packets, saved }),
-            Some(Keep { shard, end: true, packets }) => {
-                keeper.keep_end(store, State { shard, packets, saved })
-            }
+        Ok(keep.map(|Keep { shard, end, packets }| Kept { end, state: State { shard, packets, saved } }))
+    }
+}
+
+/// A state that was committed.
+pub struct Kept {
+    end: bool,
+    state: State,
+}
+
+impl Kept {
+    /// Has it written beside its shard.
+    pub fn hand_to(self, keeper: &mut Keeper, store: &Store) {
+        match self.end {
+            false => keeper.keep(store, self.state),
+            true => keeper.keep_end(store, self.state),
         }
-        Ok(())
     }
 }
 
@@ -71,12 +80,21 @@ impl Committer {
         let (store, index) = (store.clone(), index.clone());
         let body = move || {
             let mut keeper = Keeper::default();
-            for commit in to_write {
-                let result = commit.write(&store, &index, &mut keeper);
-                let failed = result.is_err();
-                // What follows one that is missing must not be written.
-                if done.send(result).is_err() || failed {
-                    return;
+            while let Ok(commit) = to_write.recv() {
+                match commit.write(&index) {
+                    Ok(kept) => {
+                        // First: nobody who waits for the commit needs the file, whose predecessor may still be on its way to the disk.
+                        if done.send(Ok(())).is_err() {
+                            return;
+                        }
+                        kept.into_iter().for_each(|kept| kept.hand_to(&mut keeper, &store));
+                    }
+                    Err(error) => {
+                        // What follows one that is missing must not be written.
+                        drop(to_write);
+                        let _ = done.send(Err(error));
+                        return;
+                    }
                 }
             }
         };
@@ -87,16 +105,22 @@ impl Committer {
 
     /// Hands a commit over. An error is that of an earlier one.
     pub fn send(&mut self, commit: Commit) -> Result<(), IndexerError> {
-        while let Ok(result) = self.written.try_recv() {
-            self.under_way -= 1;
-            result?;
-        }
+        self.look()?;
         if self.commits.as_ref().is_some_and(|commits| commits.send(commit).is_ok()) {
             self.under_way += 1;
             return Ok(());
         }
         // It has ended: with an error that lies there, or with a panic.
         self.wait().and_then(|()| self.fail())
+    }
+
+    /// Whether all that was written meanwhile could be.
+    pub fn look(&mut self) -> Result<(), IndexerError> {
+        while let Ok(result) = self.written.try_recv() {
+            self.under_way -= 1;
+            result?;
+        }
+        Ok(())
     }
 
     /// Until everything is written.
@@ -128,5 +152,47 @@ impl Drop for Committer {
         if let Some(thread) = self.thread.take() {
             let _ = thread.join();
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::fold::{Fold, Limits};
+    use capture::SourceId;
+    use std::collections::BTreeMap;
+
+    fn commit(keep: Option<Keep>) -> Commit {
+        let fold = Fold::new(Limits::default()).save();
+        let saved = Saved { source: SourceId(3), positions: BTreeMap::new(), fold };
+        Commit { batch: IndexBatch::new(), saved, keep }
+    }
+
+    #[test]
+    fn what_is_waited_for_can_be_read() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = Store::create(&dir.path().join("store")).unwrap();
+        let index = Index::open(&store.index_dir()).unwrap();
+        let mut committer = Committer::start(&store, &index).unwrap();
+        for n in 1..=5 {
+            committer.send(commit(Some(Keep { shard: ShardId(n), end: false, packets: n }))).unwrap();
+        }
+        committer.wait().unwrap();
+        let state = Saved::decode(&index.state().unwrap().unwrap()).unwrap();
+        assert_eq!(state.source, SourceId(3));
+        assert!((1..=5).all(|n| index.checkpoint(ShardId(n)).unwrap().is_some()));
+    }
+
+    #[test]
+    fn an_error_is_told_and_nothing_follows_it() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = Store::create(&dir.path().join("store")).unwrap();
+        drop(Index::open(&store.index_dir()).unwrap());
+        let readers = Index::open_secondary(&store.index_dir()).unwrap();
+        let mut committer = Committer::start(&store, &readers).unwrap();
+        committer.send(commit(None)).unwrap();
+        assert!(matches!(committer.wait(), Err(IndexerError::Index(IndexError::ReadOnly))));
+        assert!(matches!(committer.send(commit(None)), Err(IndexerError::Unwritten)));
+        assert!(matches!(committer.send(commit(None)), Err(IndexerError::Unwritten)));
     }
 }

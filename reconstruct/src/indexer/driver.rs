@@ -364,6 +364,7 @@ impl Driver {
 
     /// Commits when a second has passed since the last time; live, readers see it a little later.
     pub fn commit_if_due(&mut self) -> Result<(), IndexerError> {
+        self.committer.as_mut().map_or(Ok(()), Committer::look)?;
         if self.dirty && self.committed.elapsed() >= Duration::from_secs(1) {
             self.hand_over(None)?;
         }
@@ -468,7 +469,10 @@ fn write_all(
     keeper: &mut Keeper,
     commits: Vec<Commit>,
 ) -> Result<(), IndexError> {
-    commits.into_iter().try_for_each(|commit| commit.write(store, index, keeper))
+    for commit in commits {
+        commit.write(index)?.into_iter().for_each(|kept| kept.hand_to(keeper, store));
+    }
+    Ok(())
 }
 
 fn head(feed: &Feed) -> Head {

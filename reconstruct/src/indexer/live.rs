@@ -40,6 +40,7 @@ struct Shared {
     stop: AtomicBool,
     flush_asked: AtomicU64,
     flush_done: AtomicU64,
+    ended: AtomicBool,
     stats: Mutex<IndexerStats>,
     events: Mutex<Vec<FoldEvent>>,
     observations: Mutex<Vec<Observation>>,
@@ -72,7 +73,7 @@ impl LiveIndexer {
             let result = follow(&store, &index, &hub, source, &theirs);
             hub.close();
             // Nobody waits for a flush that will not come.
-            theirs.flush_done.store(u64::MAX, Ordering::Release);
+            theirs.ended.store(true, Ordering::Release);
             result
         };
         let thread =
@@ -95,13 +96,13 @@ impl LiveIndexer {
         guard(&self.shared.observations).clone()
     }
 
-    /// Commits what is folded and waits for it; false when it took longer than `at_most`.
+    /// Commits what is there and waits for it; false when it took longer than `at_most`, or the indexer has ended before.
     pub fn flush(&self, at_most: Duration) -> bool {
         let wanted = self.shared.flush_asked.fetch_add(1, Ordering::AcqRel) + 1;
         let give_up = Instant::now() + at_most;
         while self.shared.flush_done.load(Ordering::Acquire) < wanted {
-            if Instant::now() > give_up {
-                return false;
+            if Instant::now() > give_up || self.shared.ended.load(Ordering::Acquire) {
+                return self.shared.flush_done.load(Ordering::Acquire) >= wanted;
             }
             std::thread::sleep(Duration::from_millis(1));
         }
@@ -143,10 +144,11 @@ fn follow(
     driver.begin_source(source, &taps_of(store, source));
     let mut told = Instant::now();
     loop {
+        // Both before the step: what was published until then is in it.
         let stopping = shared.stop.load(Ordering::Acquire);
+        let asked = shared.flush_asked.load(Ordering::Acquire);
         let step = driver.step()?;
         driver.answer()?;
-        let asked = shared.flush_asked.load(Ordering::Acquire);
         if asked > shared.flush_done.load(Ordering::Acquire) && step != Step::Folded {
             driver.commit()?;
             shared.flush_done.store(asked, Ordering::Release);
