@@ -324,6 +324,8 @@ async fn too_many_sessions_are_refused_and_shutdown_says_goodbye() {
     let mut e = Client::connect(server.address).await;
     assert!(e.next().await.is_none(), "one connection too many");
     c.ask("PLAY", &url, &format!("Session: {session}\r\n")).await;
+    // Who has got nothing yet is not told that it ends.
+    assert!(c.frame().await.is_some());
     server.stop();
     let mut bye = false;
     while let Some((channel, data)) = c.frame().await {
