@@ -65,7 +65,9 @@ pub fn start(
                     let panic = io::Error::other("a thread panicked; please report what it printed");
                     live.say(who, StoreError::io("writing into", &dir)(panic));
                 }
-                live.shards().iter().filter(|_| who == Who::Hasher).for_each(|shard| *shard.hasher() = None);
+                if who == Who::Hasher {
+                    live.shards().iter().for_each(|shard| *shard.hasher() = None);
+                }
             }
             if let Who::Flusher = who {
                 live.flusher_done.store(true, Ordering::Release);

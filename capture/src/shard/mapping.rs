@@ -13,7 +13,7 @@ use std::ptr::{NonNull, null_mut};
 
 /// A large page on x86-64, and on arm64 with pages of 4 KiB.
 const LARGE_PAGE: usize = 2 << 20;
-/// A page of any size that there is.
+/// What whoever opens a file looks at first is within this. Whole pages, whatever their size.
 const HEAD_LEN: usize = 64 << 10;
 /// `madvise(2)`: make large pages of what is there, whatever the system's setting is. Linux 6.1 and later, tmpfs included.
 const MADV_COLLAPSE: libc::c_int = 25;

@@ -1,6 +1,6 @@
 //! Commits: what is written in one piece, and the thread that writes it while packets are being captured.
 //!
-//! With 300 cameras a commit takes 10 to 20 ms, once a second and at the beginning of each shard. Live viewers do not wait for it: the fold goes on
+//! With 300 cameras over TCP a commit takes some 15 ms, once a second and at the beginning of each shard. Live viewers do not wait for it: the fold goes on
 //! as soon as its state is written down, the rest (encoding, the database) happens here, in order.
 
 use super::error::IndexerError;
