@@ -11,6 +11,7 @@ use crate::session::Carriage;
 use crate::source::{Packet, Payload};
 use crate::stats::{ClientCounters, LARGE_DATAGRAM_BYTES};
 use bytes::Bytes;
+use capture::CaptureTime;
 use smallvec::SmallVec;
 use std::collections::VecDeque;
 use std::io::{self, IoSlice};
@@ -35,7 +36,8 @@ const DATAGRAM_LEN_MAX: usize = 65_507;
 /// One RTP packet or RTCP compound on its way.
 pub struct Frame {
     slot: usize,
-    rtcp: bool,
+    /// When it was captured, if it is an RTP packet.
+    time: Option<CaptureTime>,
     /// Interleaved header, then the rewritten RTP header.
     head: [u8; INTERLEAVED_HEADER_LEN + RTP_HEADER_LEN],
     /// What follows the header, each from an offset on.
@@ -49,7 +51,7 @@ impl Frame {
         let mut head = [0; INTERLEAVED_HEADER_LEN + RTP_HEADER_LEN];
         head[INTERLEAVED_HEADER_LEN..].copy_from_slice(&rewritten.header);
         let mut skip = rewritten.rest_from;
-        let mut rest = SmallVec::new();
+        let (time, mut rest) = (Some(packet.time), SmallVec::new());
         let mut len = RTP_HEADER_LEN;
         for piece in packet.pieces {
             let piece_len = piece.as_ref().len();
@@ -61,19 +63,23 @@ impl Frame {
                 skip -= piece_len;
             }
         }
-        Self { slot, rtcp: false, head, rest, len }
+        Self { slot, time, head, rest, len }
     }
 
     /// An RTCP compound packet.
     pub fn rtcp(slot: usize, data: Vec<u8>) -> Self {
         let len = data.len();
         let rest = [(Payload::from(Bytes::from(data)), 0)].into_iter().collect();
-        Self { slot, rtcp: true, head: [0; INTERLEAVED_HEADER_LEN + RTP_HEADER_LEN], rest, len }
+        Self { slot, time: None, head: [0; INTERLEAVED_HEADER_LEN + RTP_HEADER_LEN], rest, len }
+    }
+
+    fn is_rtcp(&self) -> bool {
+        self.time.is_none()
     }
 
     fn slices<'a>(&'a self, framed: bool, out: &mut Vec<IoSlice<'a>>) {
         let from = if framed { 0 } else { INTERLEAVED_HEADER_LEN };
-        let to = if self.rtcp { INTERLEAVED_HEADER_LEN } else { self.head.len() };
+        let to = if self.is_rtcp() { INTERLEAVED_HEADER_LEN } else { self.head.len() };
         if from < to {
             out.push(IoSlice::new(&self.head[from..to]));
         }
@@ -156,7 +162,7 @@ impl Outlet {
                 ClientCounters::add(&self.counters.unsent, 1);
                 return;
             };
-            let channel = if frame.rtcp { *rtcp } else { *rtp };
+            let channel = if frame.is_rtcp() { *rtcp } else { *rtp };
             let [a, b] = len.to_be_bytes();
             frame.head[..INTERLEAVED_HEADER_LEN].copy_from_slice(&[b'$', channel, a, b]);
         }
@@ -182,6 +188,11 @@ impl Outlet {
     /// True if a frame is partly out: the connection can only be closed, or the frame finished.
     pub fn is_torn(&self) -> bool {
         self.written > 0
+    }
+
+    /// Capture time of the first RTP packet of which nothing is out yet.
+    pub fn first_unsent(&self) -> Option<CaptureTime> {
+        self.frames.iter().skip(usize::from(self.is_torn())).find_map(|frame| frame.time)
     }
 
     /// Frees the recorder's memory.
@@ -258,7 +269,7 @@ impl Outlet {
     fn count_sent(&mut self) {
         if let Some(frame) = self.frames.pop_front() {
             self.bytes -= frame.len;
-            if !frame.rtcp {
+            if !frame.is_rtcp() {
                 ClientCounters::add(&self.counters.packets, 1);
                 ClientCounters::add(&self.counters.bytes, frame.len as u64);
             }
@@ -272,7 +283,7 @@ impl Outlet {
         }
         let Some(frame) = self.frames.front() else { return };
         let Some(TrackOutlet::Udp { rtp, rtcp }) = self.tracks.get(frame.slot) else { return };
-        let socket = if frame.rtcp { rtcp } else { rtp };
+        let socket = if frame.is_rtcp() { rtcp } else { rtp };
         let mut sent = Err(io::ErrorKind::InvalidInput.into());
         if frame.len <= DATAGRAM_LEN_MAX {
             let mut slices = Vec::with_capacity(4);

@@ -121,9 +121,9 @@ struct Play {
 }
 
 impl Play {
-    /// Where a client that pauses now goes on; live there is no such place.
-    fn position(&self) -> Option<CaptureTime> {
-        let next = self.queue.front().map(|p| p.time).or(self.resume_at);
+    /// Where a client that pauses now goes on, which has not been sent what begins at `unsent`; live there is no such place.
+    fn position(&self, unsent: Option<CaptureTime>) -> Option<CaptureTime> {
+        let next = unsent.or(self.queue.front().map(|p| p.time)).or(self.resume_at);
         self.live_since.is_none().then_some(next).flatten()
     }
 }
@@ -246,7 +246,7 @@ impl Player {
             match command {
                 // It crossed the news of the end.
                 Command::Pause { ticket } => {
-                    self.note(Note::Paused { ticket, position: play.position() }).await;
+                    self.note(Note::Paused { ticket, position: play.position(None) }).await;
                 }
                 Command::Go => {}
                 // Who seeks meanwhile goes on without.
@@ -477,6 +477,7 @@ impl Player {
 
     /// A command came: what is partly out is finished, the rest is dropped.
     async fn interrupted(&mut self, play: &mut Play) -> bool {
+        let unsent = self.outlet.first_unsent();
         if self.outlet.is_torn() {
             self.outlet.drop_unsent();
             let finished = tokio::time::timeout(self.context.config.stall_timeout, self.outlet.flush()).await;
@@ -488,7 +489,7 @@ impl Player {
         self.outlet.drop_unsent();
         match self.stashed.take() {
             Some(Command::Pause { ticket }) => {
-                self.note(Note::Paused { ticket, position: play.position() }).await;
+                self.note(Note::Paused { ticket, position: play.position(unsent) }).await;
             }
             Some(Command::Close) | None => {
                 self.report(play, true);

@@ -134,6 +134,35 @@ async fn seeking_goes_to_the_clean_point_and_pause_resumes_where_it_was() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_pauses_while_it_lags_misses_nothing() {
+    const LEN: usize = 20_000;
+    let mut packets = frames(1, 1, at_ms(0), 500, 25, LEN);
+    // 10 MB/s: more than the connection holds.
+    (0..).zip(&mut packets).for_each(|(i, packet)| packet.time = at_ms(2 * i));
+    let server =
+        Running::start(Synthetic::with(info(1, "door", at_ms(0), at_ms(998)), packets), Config::default());
+    let mut c = Client::connect(server.address).await;
+    rustix::net::sockopt::set_socket_recv_buffer_size(&c.stream, 16_384).expect("buffer");
+    let url = server.url("/door");
+    let session = c.set_up(&url).await;
+    let with = |range: &str| format!("Session: {session}\r\n{range}");
+    assert_eq!(c.ask("PLAY", &url, &with("Range: npt=0-\r\n")).await.status, 200);
+    tokio::time::sleep(Duration::from_millis(700)).await;
+    assert_eq!(c.ask("PAUSE", &url, &with("")).await.status, 200);
+    let mut got: Vec<u32> = c.frames.drain(..).filter(|f| f.0 == 0).map(|f| number(&f.1)).collect();
+    assert!((10..499).contains(got.last().expect("some")), "it lags, it has got {:?}", got.last());
+    assert_eq!(c.ask("PLAY", &url, &with("")).await.status, 200);
+    while let Some((channel, data)) = c.frame().await {
+        match channel {
+            0 => got.push(number(&data)),
+            _ if says_goodbye(&data) => break,
+            _ => {}
+        }
+    }
+    assert_eq!(got, (0..500).collect::<Vec<u32>>());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn errors_are_clear_and_the_connection_goes_on() {
     let server = Running::start(ten_seconds(), Config::default());
     let mut c = Client::connect(server.address).await;
@@ -329,7 +358,7 @@ async fn too_many_sessions_are_refused_and_shutdown_says_goodbye() {
     let mut e = Client::connect(server.address).await;
     assert!(e.next().await.is_none(), "one connection too many");
     c.ask("PLAY", &url, &format!("Session: {session}\r\n")).await;
-    // Who has got nothing yet is not told that it ends.
+    // Nobody says BYE who has sent nothing yet (RFC 3550, section 6.3.7).
     assert!(c.frame().await.is_some());
     server.stop();
     let mut bye = false;
