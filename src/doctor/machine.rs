@@ -3,10 +3,11 @@
 use super::Finding;
 use super::ffi::clock_state;
 use crate::size::ByteSize;
+use capture::WriterOptions;
 use rustix::process::{Resource, getrlimit};
 
-/// Shared memory that a tap wants for packets on their way to the disk, with room for a second recorder.
-const STAGING_BYTES: u64 = 256 << 20;
+/// For each tap: the packets on their way to the disk, and as much again that a recorder may have left behind when it was killed.
+const STAGINGS: u64 = 2;
 /// Shards, index tables and clients of a busy recorder.
 const OPEN_FILES: u64 = 4_096;
 
@@ -33,7 +34,7 @@ fn clock() -> Finding {
 
 fn shared_memory(taps: usize) -> Finding {
     const CHECK: &str = "shared memory";
-    let wanted = STAGING_BYTES * taps as u64;
+    let wanted = STAGINGS * WriterOptions::default().staging_bytes * taps as u64;
     match rustix::fs::statvfs("/dev/shm") {
         Ok(room) => {
             let free = room.f_bavail * room.f_frsize;

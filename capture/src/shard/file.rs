@@ -34,6 +34,18 @@ pub fn mark_path(shards_dir: &Path, id: ShardId) -> PathBuf {
     shards_dir.join(format!("{:016}.mark", id.0))
 }
 
+fn reserve(file: &File, shards_dir: &Path, path: &Path, size: u64) -> Result<(), StoreError> {
+    match rustix::fs::fallocate(file, FallocateFlags::empty(), 0, size) {
+        Ok(()) => Ok(()),
+        Err(rustix::io::Errno::NOSPC | rustix::io::Errno::DQUOT) => {
+            Err(StoreError::Full { dir: shards_dir.to_owned(), needed: size })
+        }
+        // A file system that can't reserve: a write fails then instead, never a mapping (it is only read).
+        Err(rustix::io::Errno::OPNOTSUPP) => file.set_len(size).map_err(StoreError::io("extending", path)),
+        Err(e) => Err(StoreError::io("reserving", path)(e.into())),
+    }
+}
+
 impl ShardFile {
     /// Makes and reserves the file, and an empty mark. When that fails nothing is left behind.
     pub fn create(
@@ -54,50 +66,30 @@ impl ShardFile {
             .create_new(true)
             .open(&path)
             .map_err(StoreError::io("creating", &path))?;
-        let made =
-            Self::reserve(plain, shards_dir, (path.clone(), mark_path.clone()), id, size, link, snaplen);
+        let made = (|| {
+            reserve(&plain, shards_dir, &path, size)?;
+            plain
+                .write_all_at(&format::file_header(link, snaplen), 0)
+                .map_err(StoreError::io("writing", &path))?;
+            let direct = OFlags::WRONLY | OFlags::DIRECT | OFlags::CLOEXEC;
+            let (file, direct) = match rustix::fs::open(&path, direct, Mode::empty()) {
+                Ok(fd) => (File::from(fd), true),
+                Err(_) => (plain, false),
+            };
+            let mark = File::create(&mark_path).map_err(StoreError::io("creating", &mark_path))?;
+            let this = Self { file, path: path.clone(), mark, mark_path: mark_path.clone(), direct };
+            this.write_mark(&Mark { shard: id, bytes: format::FILE_HEADER_LEN, packets: 0 })?;
+            // The name is as durable as what the journal will say of it.
+            File::open(shards_dir)
+                .and_then(|d| d.sync_all())
+                .map_err(StoreError::io("syncing", shards_dir))?;
+            Ok(this)
+        })();
         made.inspect_err(|_| {
             // Else what could not be finished would stay reserved, once for each try.
             let _ = std::fs::remove_file(&path);
             let _ = std::fs::remove_file(&mark_path);
         })
-    }
-
-    fn reserve(
-        plain: File,
-        shards_dir: &Path,
-        (path, mark_path): (PathBuf, PathBuf),
-        id: ShardId,
-        size: u64,
-        link: LinkType,
-        snaplen: u32,
-    ) -> Result<Self, StoreError> {
-        let reserved = rustix::fs::fallocate(&plain, FallocateFlags::empty(), 0, size);
-        match reserved {
-            Ok(()) => {}
-            Err(rustix::io::Errno::NOSPC | rustix::io::Errno::DQUOT) => {
-                return Err(StoreError::Full { dir: shards_dir.to_owned(), needed: size });
-            }
-            // A file system that can't reserve: a write fails then instead, never a mapping (it is only read).
-            Err(rustix::io::Errno::OPNOTSUPP) => {
-                plain.set_len(size).map_err(StoreError::io("extending", &path))?;
-            }
-            Err(e) => return Err(StoreError::io("reserving", &path)(e.into())),
-        }
-        plain
-            .write_all_at(&format::file_header(link, snaplen), 0)
-            .map_err(StoreError::io("writing", &path))?;
-        let (file, direct) =
-            match rustix::fs::open(&path, OFlags::WRONLY | OFlags::DIRECT | OFlags::CLOEXEC, Mode::empty()) {
-                Ok(fd) => (File::from(fd), true),
-                Err(_) => (plain, false),
-            };
-        let mark = File::create(&mark_path).map_err(StoreError::io("creating", &mark_path))?;
-        let this = Self { file, path, mark, mark_path, direct };
-        this.write_mark(&Mark { shard: id, bytes: format::FILE_HEADER_LEN, packets: 0 })?;
-        // The name is as durable as what the journal will say of it.
-        File::open(shards_dir).and_then(|d| d.sync_all()).map_err(StoreError::io("syncing", shards_dir))?;
-        Ok(this)
     }
 
     /// Writes `pieces` one after the other at `offset`, all multiples of [`ALIGNMENT`], from page-aligned memory.
