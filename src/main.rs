@@ -22,6 +22,7 @@ mod packet_filter;
 mod recorder;
 mod rtsp;
 mod size;
+mod statistics;
 mod status;
 mod stores;
 mod times;

@@ -3,7 +3,7 @@
 use crate::console::Console;
 use crate::failure::Failure;
 use reconstruct::footage::Footage;
-use replay::{BindError, Config, DEFAULT_ADDRESS, RtspServer, ServerHandle, ServerStats};
+use replay::{BindError, Bound, Config, DEFAULT_ADDRESS, RtspServer, ServerHandle, ServerStats};
 use std::net::{SocketAddr, ToSocketAddrs};
 use std::thread::JoinHandle;
 use tokio::runtime::Builder;
@@ -39,13 +39,13 @@ pub struct Rtsp {
 }
 
 impl Rtsp {
-    /// Takes the address, and says who can watch when that is not this machine alone.
-    pub fn bind(address: SocketAddr, footage: Footage, console: &Console) -> Result<RtspServer, Failure> {
-        let server = RtspServer::bind(address, footage, Config::default())?;
+    /// A server of that footage; says who can watch when that is not this machine alone.
+    pub fn server(bound: Bound, footage: Footage, console: &Console) -> RtspServer {
+        let server = RtspServer::new(bound, footage, Config::default());
         if let Some(notice) = server.notice() {
             console.say(format!("note: {notice}"));
         }
-        Ok(server)
+        server
     }
 
     /// Listens, and serves from threads of its own until [`stop`](Self::stop).

@@ -33,6 +33,9 @@ const PURE: [(&str, &[&str]); 3] = [
         "replay",
         &[
             "session",
+            "machine",
+            "events",
+            "burst",
             "request",
             "response",
             "pacer",
@@ -149,21 +152,30 @@ fn what_understands_does_not_act() {
     assert!(wrong.is_empty(), "pure modules that act:\n{}", wrong.join("\n"));
 }
 
+/// Mapped memory, and what only a system call can say. Who adds to these lists has thought about it.
+const UNSAFE: [&str; 7] = [
+    "benches/src/sender.rs",
+    "capture/examples/append_cost.rs",
+    "capture/src/shard/mapping.rs",
+    "capture/src/shard/reader.rs",
+    "capture/src/shard/staging.rs",
+    "capture/src/shard/writer.rs",
+    "src/doctor/ffi.rs",
+];
+
 #[test]
 fn unsafe_stands_only_where_it_is_allowed() {
     let mut sources = Vec::new();
     files(root(), "rs", &mut sources);
-    let mut wrong = Vec::new();
-    for path in sources.iter().filter(|p| !p.ends_with("tests/architecture.rs")) {
-        let lines = code(path);
-        let used = lines
-            .iter()
-            .any(|(_, l)| l.contains("unsafe {") || l.contains("unsafe impl") || l.contains("unsafe fn"));
-        if used && !read(path).contains("allow(unsafe_code") {
-            wrong.push(path.display().to_string());
-        }
-    }
-    assert!(wrong.is_empty(), "unsafe without a word about it: {wrong:?}");
+    let is_unsafe =
+        |l: &str| ["unsafe {", "unsafe impl", "unsafe fn", "unsafe extern"].iter().any(|w| l.contains(w));
+    let mut found: Vec<String> = sources
+        .iter()
+        .filter(|p| !p.ends_with("tests/architecture.rs") && code(p).iter().any(|(_, l)| is_unsafe(l)))
+        .map(|p| p.strip_prefix(root()).unwrap_or(p).display().to_string())
+        .collect();
+    found.sort();
+    assert_eq!(found, UNSAFE);
 }
 
 /// Relative links of Markdown files; addresses elsewhere are not looked up.

@@ -199,6 +199,7 @@ macro_rules! mirrors {
 
 mirrors! {
     live555_h264_reordered_and_doubled: Kind::Live555, Codec::H264, [("LAB_IMPAIR", "reorder=3 hold=3 dup=2 seed=13")], [];
+    live555_h265_reordered_and_doubled: Kind::Live555, Codec::H265, [("LAB_IMPAIR", "reorder=3 hold=3 dup=2 seed=14")], [];
     gst_h264_reordered_and_doubled: Kind::GStreamer, Codec::H264, [("LAB_IMPAIR", "reorder=3 hold=3 dup=2 seed=11")], [];
     gst_h265_reordered_and_doubled: Kind::GStreamer, Codec::H265, [("LAB_IMPAIR", "reorder=3 hold=3 dup=2 seed=12")], [];
     each_frame_twice: Kind::GStreamer, Codec::H264, [("LAB_MODE", "both")], [];

@@ -108,6 +108,7 @@ impl Catalog {
             JournalRecord::ShardRecovered(_)
             | JournalRecord::ClockStep { .. }
             | JournalRecord::InterfaceAway { .. }
+            | JournalRecord::Statistics(_)
             | JournalRecord::Note { .. } => {}
         }
     }

@@ -178,6 +178,8 @@ pub enum JournalRecord {
     },
     /// The numbers that were given when the journal was compacted.
     Given(Given),
+    /// What a tap did, second by second.
+    Statistics(Statistics),
 }
 
 /// What retention has deleted of a tap.
@@ -239,6 +241,47 @@ pub struct Drops {
     pub nic: u64,
     /// Dropped by us: staging was full, the disk was behind.
     pub ours: u64,
+}
+
+/// Some seconds of one tap: for people and programs that look later; nothing is decided by it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Statistics {
+    /// The tap.
+    pub tap: TapId,
+    /// When the first row begins, by the recorder's clock.
+    pub from: CaptureTime,
+    /// One after the other, about a second each.
+    pub rows: Vec<StatisticsRow>,
+}
+
+/// What happened within a second.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StatisticsRow {
+    /// How long it was.
+    pub millis: u32,
+    /// Packets that passed the filter, recorded or lost.
+    pub received: u64,
+    /// Captured bytes that were recorded, without record headers.
+    pub bytes: u64,
+    /// Packets dropped by the kernel: its ring was full.
+    pub dropped_kernel: u64,
+    /// Packets dropped by the network interface, before any filter.
+    pub dropped_nic: u64,
+    /// Packets dropped by us: staging was full, the disk was behind.
+    pub dropped_ours: u64,
+    /// Bytes that waited for the disk at its end.
+    pub queued_bytes: u64,
+}
+
+impl Statistics {
+    /// The rows, each with when it began.
+    pub fn seconds(&self) -> impl Iterator<Item = (CaptureTime, &StatisticsRow)> {
+        self.rows.iter().scan(self.from, |at, row| {
+            let from = *at;
+            *at = CaptureTime::from_nanos(from.nanos() + i64::from(row.millis) * 1_000_000);
+            Some((from, row))
+        })
+    }
 }
 
 /// The journal's file, for appending or for following.

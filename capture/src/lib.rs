@@ -26,7 +26,10 @@ pub use error::{ReadError, StoreError};
 pub use file::{Damage, DamageKind, FileInterface, FileParser, MAX_INTERFACES, MAX_PACKET_LEN, Step};
 pub use ids::{LinkType, ShardId, SourceId, TapId};
 pub use import::{ImportError, ImportReport, import_file};
-pub use journal::{Drops, Given, JournalRecord, Provenance, SourceKind, Trimmed, parse as parse_journal};
+pub use journal::{
+    Drops, Given, JournalRecord, Provenance, SourceKind, Statistics, StatisticsRow, Trimmed,
+    parse as parse_journal,
+};
 pub use live::{LiveConfig, LiveError, LiveTap, Stopped, TapStats, interfaces, keep_only_net_raw, widen};
 pub use priority::lower_priority;
 pub use retain::Retention;

@@ -32,7 +32,7 @@ mod target;
 mod transport;
 
 pub use config::{Config, DEFAULT_ADDRESS};
-pub use server::{BindError, RtspServer, ServerHandle};
+pub use server::{BindError, Bound, RtspServer, ServerHandle};
 pub use source::Source;
 pub use stats::{ClientStats, LARGE_DATAGRAM_BYTES, ServerStats};
 pub use target::{TargetError, TimeSpec, parse_time};

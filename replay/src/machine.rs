@@ -362,7 +362,7 @@ impl ServerMachine {
         }
         let ssrc = (self.random)() as u32;
         let Some(connection) = self.connections.get_mut(&id) else { return Err(Status::INTERNAL.into()) };
-        let (peer, local) = (connection.peer, connection.local.ip());
+        let (peer, local, seen) = (connection.peer, connection.local.ip(), connection.seen);
         let carriage = match wanted {
             Wanted::Udp { rtp, rtcp } => Carriage::Udp { peer: peer.ip(), local, rtp, rtcp },
             Wanted::Interleaved(asked) => {
@@ -374,7 +374,7 @@ impl ServerMachine {
         let track = SessionTrack { index, uri: uri.to_owned(), carriage, ssrc };
         let (key, created) = match session {
             Some(key) => (key, false),
-            None => (self.create_session(id, peer.ip(), &target.base, presentation.clone()), true),
+            None => (self.create_session(id, peer.ip(), seen, &target.base, presentation.clone()), true),
         };
         if let Some(session) = self.sessions.get_mut(&key) {
             session.tracks.push(track.clone());
@@ -393,12 +393,12 @@ impl ServerMachine {
         &mut self,
         id: ConnectionId,
         peer: IpAddr,
+        seen: Instant,
         base: &str,
         presentation: Arc<Presentation>,
     ) -> SessionKey {
         let key = SessionKey(self.number());
         let name = format!("{:016X}{:08X}", (self.random)(), (self.random)() as u32);
-        let seen = self.connections.get(&id).map_or_else(Instant::now, |c| c.seen);
         self.by_id.insert(name.clone(), key);
         let session = Session {
             id: name,

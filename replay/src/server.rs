@@ -89,6 +89,22 @@ fn bound(address: SocketAddr) -> io::Result<std::net::TcpListener> {
 /// Connections that wait to be accepted.
 const BACKLOG: i32 = 1024;
 
+/// An address that was taken; connections are refused until a server [listens](RtspServer::listen). No thread is needed for it, so
+/// that a port below 1024 can be had before privileges are given up.
+pub struct Bound {
+    listener: std::net::TcpListener,
+    address: SocketAddr,
+}
+
+impl Bound {
+    /// Takes `address` (port 0: any).
+    pub fn to(address: SocketAddr) -> Result<Self, BindError> {
+        let bound = bound(address).and_then(|l| Ok((l.local_addr()?, l)));
+        let (address, listener) = bound.map_err(|error| BindError::new(address, error))?;
+        Ok(Self { listener, address })
+    }
+}
+
 /// The RTSP server, bound and not yet running.
 pub struct RtspServer {
     listener: std::net::TcpListener,
@@ -112,11 +128,9 @@ impl ServerHandle {
 }
 
 impl RtspServer {
-    /// Takes `address` (port 0: any), and refuses connections until [`listen`](Self::listen). Needs no runtime yet.
-    pub fn bind(address: SocketAddr, source: impl Source, config: Config) -> Result<Self, BindError> {
-        let bound = bound(address).and_then(|l| Ok((l.local_addr()?, l)));
-        let (address, listener) = bound.map_err(|error| BindError::new(address, error))?;
-        Ok(Self { listener, address, source: Arc::new(source), config, counters: Arc::default() })
+    /// Will serve `source` at an address that was taken. Needs no runtime yet.
+    pub fn new(Bound { listener, address }: Bound, source: impl Source, config: Config) -> Self {
+        Self { listener, address, source: Arc::new(source), config, counters: Arc::default() }
     }
 
     /// From now on connections are taken, and wait for [`run`](Self::run). A recorder that answers records.

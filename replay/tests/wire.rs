@@ -3,8 +3,7 @@
 
 mod common;
 use common::*;
-use replay::Config;
-use replay::source::Payload;
+use replay::{Bound, Config, RtspServer};
 use std::time::{Duration, Instant};
 use tokio::net::UdpSocket;
 
@@ -131,6 +130,40 @@ async fn seeking_goes_to_the_clean_point_and_pause_resumes_where_it_was() {
         }
     }
     assert_eq!(ends, 2, "one BYE, after the second end");
+}
+
+/// A player keeps its clock by them (RFC 3550, section 6.4.1): they come again and again, and count what was sent before.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn sender_reports_come_regularly_and_lie_on_one_line() {
+    let config = Config { report_interval: Duration::from_millis(300), ..Config::default() };
+    let server = Running::start(ten_seconds(), config);
+    let mut c = Client::connect(server.address).await;
+    let url = server.url(&format!("/door?from={}&to={}", T0 + 2, T0 + 4));
+    let session = c.set_up(&url).await;
+    assert_eq!(c.ask("PLAY", &url, &format!("Session: {session}\r\n")).await.status, 200);
+    let word = |data: &[u8], at: usize| u32::from_be_bytes(data[at..at + 4].try_into().expect("four bytes"));
+    let (mut rtp, mut octets, mut reports) = (0, 0, Vec::new());
+    loop {
+        let (channel, data) = c.frame().await.expect("frames up to the end");
+        if channel == 0 {
+            rtp += 1;
+            octets += data.len() as u32 - 12;
+            continue;
+        }
+        assert_eq!(data[1], 200);
+        assert_eq!((word(&data, 20), word(&data, 24)), (rtp, octets), "what was sent before");
+        let ntp = f64::from(word(&data, 8)) + f64::from(word(&data, 12)) / 2f64.powi(32);
+        reports.push((ntp, word(&data, 16)));
+        if says_goodbye(&data) {
+            break;
+        }
+    }
+    assert!((6..=9).contains(&reports.len()), "{} reports in two seconds", reports.len());
+    let (ntp, ticks) = reports[0];
+    for &(later, then) in &reports[1..] {
+        let off = f64::from(then.wrapping_sub(ticks)) / 90_000.0 - (later - ntp);
+        assert!(off.abs() < 0.005, "{off} s off the line of the first report");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -370,18 +403,18 @@ async fn too_many_sessions_are_refused_and_shutdown_says_goodbye() {
 
 #[test]
 fn a_port_in_use_is_named() {
-    let a =
-        replay::RtspServer::bind("127.0.0.1:0".parse().expect("address"), ten_seconds(), Config::default())
-            .expect("binds");
+    let bound = Bound::to("127.0.0.1:0".parse().expect("address")).expect("binds");
+    let a = RtspServer::new(bound, ten_seconds(), Config::default());
     let refused = std::net::TcpStream::connect(a.local_addr());
     assert!(refused.is_err(), "it took a connection before it was told to listen");
     a.listen().expect("listens");
-    let b = replay::RtspServer::bind(a.local_addr(), ten_seconds(), Config::default());
-    let Err(e) = b else { panic!("bound twice") };
+    let Err(e) = Bound::to(a.local_addr()) else { panic!("bound twice") };
     assert!(
         e.to_string().starts_with(&format!("port {} on 127.0.0.1 is in use", a.local_addr().port())),
         "{e}"
     );
     assert!(a.notice().is_none());
-    let _ = Payload::from(bytes::Bytes::new());
+    let bound = Bound::to("0.0.0.0:0".parse().expect("address")).expect("binds");
+    let open = RtspServer::new(bound, ten_seconds(), Config::default());
+    assert!(open.notice().is_some_and(|said| said.contains("no users yet")), "{:?}", open.notice());
 }

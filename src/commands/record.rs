@@ -6,7 +6,7 @@ use crate::console::Console;
 use crate::failure::{Failure, Outcome};
 use crate::interrupt::Interrupt;
 use crate::options::RecordOptions;
-use crate::recorder::{Control, Plan, Recorder, Summary};
+use crate::recorder::{Control, Plan, Recorder, Summary, check_writable};
 use crate::rtsp;
 use crate::size::{ByteSize, count, several};
 use crate::status::RecorderStatus;
@@ -14,6 +14,7 @@ use crate::writing::WrittenStore;
 use capture::{LiveConfig, LiveError, Retention, WriterOptions};
 use clap::Args;
 use indicatif::ProgressBar;
+use replay::Bound;
 use std::time::{Duration, Instant};
 
 const ROUND: Duration = Duration::from_secs(1);
@@ -45,9 +46,11 @@ impl Record {
     pub fn run(self, config: &Config, console: &Console) -> Outcome {
         let options = self.options.or(&config.record);
         let plan = plan(&options)?;
-        let interrupt = Interrupt::install()?;
         let written = WrittenStore::create(&self.store.path(config)?, console)?;
-        let mut recorder = Recorder::start(written, plan, console)?;
+        let bound = plan.rtsp.map(Bound::to).transpose()?;
+        give_up_privileges(&written)?;
+        let interrupt = Interrupt::install()?;
+        let mut recorder = Recorder::start(written, bound, plan, console)?;
         let control = Control::start(recorder.orders())?;
         let mut display = Display::new(console);
         while !interrupt.wait(ROUND) && recorder.is_running() {
@@ -70,6 +73,13 @@ impl Record {
             }
         }
     }
+}
+
+/// All but CAP_NET_RAW, while there is only this thread: what others were started with they would keep.
+fn give_up_privileges(written: &WrittenStore) -> Outcome {
+    capture::keep_only_net_raw()
+        .map_err(|error| Failure::failed(format_args!("cannot give up privileges: {error}")))?;
+    check_writable(written.store.dir())
 }
 
 /// Everything that can be wrong with the options is told before anything is made.

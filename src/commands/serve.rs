@@ -11,6 +11,7 @@ use crate::rtsp::{self, Rtsp};
 use crate::times;
 use clap::Args;
 use reconstruct::footage::{Footage, StreamInfo};
+use replay::Bound;
 use std::net::SocketAddr;
 use std::time::Duration;
 
@@ -47,7 +48,7 @@ impl Serve {
         };
         let footage = Footage::open(&self.store.open(config)?)?;
         let interrupt = Interrupt::install()?;
-        let server = Rtsp::bind(address, footage.clone(), console)?;
+        let server = Rtsp::server(Bound::to(address)?, footage.clone(), console);
         let mut rtsp = Rtsp::start(server)?;
         announce(&footage.streams()?, rtsp.address(), console)?;
         while !interrupt.wait(REFRESH) {

@@ -1,12 +1,15 @@
-//! `tapdeck status`: what the running recorder does, or what lies in the store when none is running.
+//! `tapdeck status`: what the running recorder does, or what lies in the store when none is running; and what interfaces did, second by
+//! second.
 
-use crate::cli::{JsonArg, StoreArg};
+use crate::cli::{JsonArg, RangeArgs, StoreArg};
 use crate::config::Config;
 use crate::control::{self, Reply, Request};
 use crate::failure::{Failure, Outcome};
-use crate::listing;
+use crate::listing::{self, JsonArray};
 use crate::size::{ByteSize, several};
+use crate::statistics;
 use crate::status::RecorderStatus;
+use crate::times;
 use capture::Store;
 use clap::Args;
 use serde_json::{Value, json};
@@ -18,9 +21,15 @@ Examples:
   tapdeck status --store /var/lib/tapdeck
   tapdeck status --store /var/lib/tapdeck --json | jq '.recorder.interfaces[] | {name, packets_per_second}'
   watch -n 2 tapdeck status --store /var/lib/tapdeck
+  tapdeck status --store /var/lib/tapdeck --from -5m        what each interface received and lost, second by second
+  tapdeck status --store /var/lib/tapdeck --from -1d --json | jq '.[] | select(.dropped_by_kernel > 0)'
 
-Without a recorder it says what the store holds. Exit status: 0 in both cases; `.recorder` is null without one.")]
+Seconds are kept as long as the footage of their time. KERNEL, NIC and US are packets that were lost, by where; QUEUED is what waited
+for the disk. Without a recorder it says what the store holds. Exit status: 0 in both cases; `.recorder` is null without one.")]
 pub struct Status {
+    /// Which seconds.
+    #[command(flatten)]
+    pub range: RangeArgs,
     /// Where.
     #[command(flatten)]
     pub store: StoreArg,
@@ -33,6 +42,9 @@ impl Status {
     /// Asks the recorder and prints what it says.
     pub fn run(self, config: &Config) -> Outcome {
         let store = Store::open(&self.store.path(config)?)?;
+        if self.range.from.is_some() || self.range.to.is_some() {
+            return self.seconds(&store);
+        }
         let recorder = match control::ask(&store.control_socket(), &Request::Status)? {
             Some(Reply::Status { document }) => Some(document),
             Some(Reply::Failed { text }) => return Err(Failure::failed(text)),
@@ -42,6 +54,19 @@ impl Status {
             true => listing::print_json(&json!({ "recorder": recorder, "store": summary(&store) })),
             false => listing::print_lines([text(&store, recorder)?]),
         }
+    }
+
+    fn seconds(&self, store: &Store) -> Outcome {
+        let range = times::parse_range(self.range.from.as_deref(), self.range.to.as_deref(), times::now())?;
+        let seconds = statistics::seconds(store, range)?;
+        if !self.json.json {
+            return statistics::print(&seconds);
+        }
+        let mut array = JsonArray::begin()?;
+        for second in &seconds {
+            array.push(&statistics::document(second))?;
+        }
+        array.end()
     }
 }
 

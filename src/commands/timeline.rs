@@ -8,7 +8,7 @@ use crate::listing;
 use crate::size::{ByteSize, count};
 use crate::times;
 use clap::Args;
-use reconstruct::footage::{Footage, Gap, SegmentInfo};
+use reconstruct::footage::{Footage, Gap, RtcpMapping, SegmentInfo};
 use reconstruct::model::GapEvidence;
 use serde_json::{Value, json};
 
@@ -19,7 +19,8 @@ Examples:
   tapdeck timeline entrance-video --store DIR
   tapdeck timeline entrance-video --store DIR --from -1d --json | jq '.gaps[] | select(.cause != \"undetermined\")'
 
-A segment is an unbroken interval of one session. A gap's cause (camera, network, mirror, recorder) is named only when
+A segment is an unbroken interval of one session; with --json it says what the camera's clock said (`camera_clock`, from its last
+sender report). A gap's cause (camera, network, mirror, recorder) is named only when
 there is evidence for it, which is shown.")]
 pub struct Timeline {
     /// A stream's id or name
@@ -51,10 +52,14 @@ impl Timeline {
         let segments = footage.segments(stream.id, from, to)?;
         let gaps = footage.gaps(stream.id, from, to)?;
         if self.json.json {
+            let mut documents = Vec::with_capacity(segments.len());
+            for segment in &segments {
+                documents.push(segment_document(segment, footage.ntp_mapping(segment.row.id, segment.last)?));
+            }
             return listing::print_json(&json!({
                 "stream": stream.id,
                 "name": stream.name,
-                "segments": segments.iter().map(segment_document).collect::<Vec<_>>(),
+                "segments": documents,
                 "gaps": gaps.iter().map(gap_document).collect::<Vec<_>>(),
             }));
         }
@@ -100,7 +105,8 @@ fn evidence(gap: &Gap) -> String {
     }
 }
 
-fn segment_document(segment: &SegmentInfo) -> Value {
+/// `report`: the last sender report of the segment, if the camera sent one.
+fn segment_document(segment: &SegmentInfo, report: Option<RtcpMapping>) -> Value {
     let row = &segment.row;
     json!({
         "id": row.id,
@@ -120,6 +126,12 @@ fn segment_document(segment: &SegmentInfo) -> Value {
         "reordered": segment.reordered,
         "access_units": segment.access_units,
         "clean_points": segment.clean_points,
+        "camera_clock": report.map(|report| json!({
+            "at": times::rfc3339(report.time),
+            "said": times::rfc3339(report.camera_time()),
+            "rtp_timestamp": report.timestamp,
+            "ahead_seconds": report.camera_time().nanos_since(report.time) as f64 / 1e9,
+        })),
     })
 }
 

@@ -19,18 +19,20 @@ use capture::{
     CaptureTime, ClockWatch, JournalRecord, LiveConfig, LiveError, LiveTap, Retention, SourceId, SourceKind,
     TapStats,
 };
-use housekeeping::{Hashing, Retaining, check_writable};
+use housekeeping::{Hashing, Retaining};
 use news::News;
 use rates::Rates;
 use reconstruct::footage::{Footage, LiveHub};
 use reconstruct::index::{Index, IndexError};
 use reconstruct::indexer::{IndexerError, LiveIndexer};
+use replay::Bound;
 use std::fmt::Display;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Instant;
 
 pub use control::{Control, Orders};
+pub use housekeeping::check_writable;
 
 impl From<LiveError> for Failure {
     /// The sentences of the tap name the remedy themselves.
@@ -97,19 +99,20 @@ pub struct Summary {
 }
 
 impl Recorder {
-    /// Opens the index, takes the RTSP port, and opens all taps or none; who can connect then is told the truth: it records. Privileges other than CAP_NET_RAW are given up on the way, before
-    /// any thread is started.
-    pub fn start(written: WrittenStore, plan: Plan, console: &Console) -> Result<Self, Failure> {
+    /// Opens the index and all taps, or none of them; who can connect then is told the truth: it records.
+    pub fn start(
+        written: WrittenStore,
+        rtsp: Option<Bound>,
+        plan: Plan,
+        console: &Console,
+    ) -> Result<Self, Failure> {
         let store = written.store.clone();
         let index = Index::open(&store.index_dir())?;
         reconstruct::indexer::drop_deleted(&store, &index)?;
         let hub = LiveHub::new();
         let footage = Footage::with(store.clone(), index.clone(), Some(hub.clone()));
-        let server = plan.rtsp.map(|address| Rtsp::bind(address, footage.clone(), console)).transpose()?;
+        let server = rtsp.map(|bound| Rtsp::server(bound, footage.clone(), console));
         let own = server.as_ref().map(replay::RtspServer::local_addr);
-        capture::keep_only_net_raw()
-            .map_err(|error| Failure::failed(format_args!("cannot give up privileges: {error}")))?;
-        check_writable(store.dir())?;
         let now = times::now();
         let source = store.open_source(&written.lock, SourceKind::Live, now)?;
         let taps = open_taps(&written, source, plan.taps, own)?;
@@ -139,7 +142,7 @@ impl Recorder {
 
     /// The once-a-second round; gives the status document.
     pub fn round(&mut self, console: &Console) -> RecorderStatus {
-        self.journal_drops(console);
+        self.journal_seconds(console);
         self.watch_clock(console);
         self.retain(console);
         self.complain(console);
@@ -148,16 +151,22 @@ impl Recorder {
         self.status()
     }
 
-    /// Losses stand beside the footage, with the second in which they happened.
-    fn journal_drops(&mut self, console: &Console) {
+    /// Losses and statistics stand beside the footage, with the second in which they happened.
+    fn journal_seconds(&mut self, console: &Console) {
         for (tap, _) in &mut self.taps {
-            if let Some(drops) = tap.take_drops()
-                && let Err(error) = self.written.store.append(&JournalRecord::Drops(drops))
-            {
-                console.line(&format!(
-                    "tapdeck: {} packets were lost and could not be noted: {error}",
-                    drops.kernel + drops.nic + drops.ours
-                ));
+            for record in tap.take_records() {
+                if let Err(error) = self.written.store.append(&record) {
+                    let what = match record {
+                        JournalRecord::Drops(drops) => {
+                            format!("{} packets were lost", drops.kernel + drops.nic + drops.ours)
+                        }
+                        _ => "there are statistics".to_owned(),
+                    };
+                    console.line(&format!(
+                        "tapdeck: {}: {what}, which could not be noted: {error}",
+                        tap.interface()
+                    ));
+                }
             }
         }
     }
@@ -248,14 +257,14 @@ impl Recorder {
     /// Takes what is in the rings, brings everything to disk, finishes the index, seals. A part that fails is told, and the others are
     /// finished all the same.
     pub fn stop(mut self, console: &Console) -> Summary {
-        self.journal_drops(console);
+        self.journal_seconds(console);
         let mut summary = Summary::default();
         for (tap, _) in self.taps.drain(..) {
             let interface = tap.interface().to_owned();
             let stopped = tap.stop();
-            // Before the indexer ends: they explain gaps.
-            if let Some(drops) = stopped.drops {
-                summary.told(console, self.written.store.append(&JournalRecord::Drops(drops)));
+            // Before the indexer ends: losses explain gaps.
+            for record in &stopped.records {
+                summary.told(console, self.written.store.append(record));
             }
             let named = stopped.result.map_err(|error| format!("{interface}: {error}"));
             summary.taps.push((interface, stopped.stats));

@@ -106,7 +106,7 @@ impl Shared {
         self.stats.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// Once a second. Never waits for who reads them: what is not taken over now is in the next second, and at the end (`last`) there is
+    /// Never waits for who reads them: what is not taken over now is the next time, and at the end (`last`) there is
     /// time.
     pub fn store(&self, counters: &Counters, up: bool, last: bool) {
         let mut stats = match self.stats.try_lock() {

@@ -7,6 +7,7 @@ mod counters;
 mod device;
 mod filter;
 mod privilege;
+mod statistics;
 
 pub use counters::{Counters, TapStats};
 pub use device::{LiveError, interfaces};
@@ -14,7 +15,7 @@ pub use filter::widen;
 pub use privilege::keep_only_net_raw;
 
 use crate::import::wall_clock;
-use crate::journal::{Drops, JournalRecord, Provenance};
+use crate::journal::{JournalRecord, Provenance};
 use crate::priority::tap_priority;
 use crate::shard::{Appended, RECORD_HEADER_LEN, ShardWriter, WhenFull, WriterOptions, WriterWatch};
 use crate::store::{NewTap, Store, WriterLock};
@@ -22,6 +23,7 @@ use crate::{CaptureTime, MAX_PACKET_LEN, SourceId, StoreError, TapId};
 use counters::Shared;
 use device::Device;
 use rustix::event::{PollFd, PollFlags, Timespec};
+use statistics::Seconds;
 use std::os::fd::AsFd;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -30,6 +32,8 @@ use std::time::{Duration, Instant};
 
 /// Packets taken from the ring before they are published.
 const BATCH: usize = 512;
+/// How often totals are brought up to date: what is told of a second is right to a fifth of it.
+const COUNT: Duration = Duration::from_millis(200);
 /// How long a tap waits before it tries to open an interface again that went away.
 const REOPEN: Duration = Duration::from_millis(500);
 /// How far the packets of one ring can be out of order.
@@ -94,8 +98,8 @@ impl LiveConfig {
 pub struct Stopped {
     /// Totals.
     pub stats: TapStats,
-    /// What was lost since [`LiveTap::take_drops`] was asked last, for the journal.
-    pub drops: Option<Drops>,
+    /// What the journal is to know since [`LiveTap::take_records`] was asked last.
+    pub records: Vec<JournalRecord>,
     /// Whether everything is on disk.
     pub result: Result<(), StoreError>,
 }
@@ -108,8 +112,7 @@ pub struct LiveTap {
     shared: Arc<Shared>,
     disk: WriterWatch,
     thread: Option<JoinHandle<Result<(), StoreError>>>,
-    /// What the journal knows already.
-    journalled: (TapStats, CaptureTime),
+    seconds: Seconds,
 }
 
 impl LiveTap {
@@ -153,7 +156,7 @@ impl LiveTap {
         };
         let thread = std::thread::Builder::new().name(format!("tap-{interface}")).spawn(body);
         let thread = Some(thread.map_err(StoreError::io("starting a thread for", store.dir()))?);
-        Ok(Self { tap, interface, shared, disk, thread, journalled: (TapStats::default(), wall_clock()) })
+        Ok(Self { tap, interface, shared, disk, thread, seconds: Seconds::new(tap, wall_clock()) })
     }
 
     /// The tap's number in the store.
@@ -166,7 +169,7 @@ impl LiveTap {
         &self.interface
     }
 
-    /// Totals since the start; they are brought up to date once a second.
+    /// Totals since the start; they are brought up to date five times a second.
     pub fn stats(&self) -> TapStats {
         let (queued_bytes, queue_bytes) = self.disk.queue();
         TapStats { queued_bytes, queue_bytes, ..self.shared.load() }
@@ -182,20 +185,9 @@ impl LiveTap {
         self.thread.as_ref().is_some_and(|t| !t.is_finished())
     }
 
-    /// What was lost since this was asked last, for the journal; `None` when nothing was.
-    pub fn take_drops(&mut self) -> Option<Drops> {
-        let (stats, now) = (self.stats(), wall_clock());
-        let (before, from) = std::mem::replace(&mut self.journalled, (stats.clone(), now));
-        let drops = Drops {
-            tap: self.tap,
-            from,
-            to: now,
-            received: stats.received - before.received,
-            kernel: stats.dropped_kernel - before.dropped_kernel,
-            nic: stats.dropped_nic - before.dropped_nic,
-            ours: stats.dropped_ours - before.dropped_ours,
-        };
-        (drops.kernel + drops.nic + drops.ours > 0).then_some(drops)
+    /// What the journal is to know since this was asked last: losses, and every ten times the statistics. To be called once a second.
+    pub fn take_records(&mut self) -> Vec<JournalRecord> {
+        self.seconds.pass(self.stats(), wall_clock(), false)
     }
 
     /// Takes what is in the ring, brings everything to disk and seals.
@@ -206,8 +198,8 @@ impl LiveTap {
             Some(Err(panic)) => std::panic::resume_unwind(panic),
             None => Ok(()),
         };
-        let drops = self.take_drops();
-        Stopped { stats: self.stats(), drops, result }
+        let records = self.seconds.pass(self.stats(), wall_clock(), true);
+        Stopped { stats: self.stats(), records, result }
     }
 }
 
@@ -246,7 +238,7 @@ impl Loop {
                 false => {}
             }
             if stopping || Instant::now() >= next_stats {
-                next_stats = Instant::now() + Duration::from_secs(1);
+                next_stats = Instant::now() + COUNT;
                 self.count(stopping);
             }
             if stopping {

@@ -206,6 +206,19 @@ pub struct RtcpMapping {
     pub ntp: u64,
 }
 
+impl RtcpMapping {
+    /// What the camera's clock said when it sent the report (RFC 3550, section 4; eras as in RFC 4330, section 3).
+    pub fn camera_time(&self) -> CaptureTime {
+        const UNIX_EPOCH: i64 = 2_208_988_800;
+        const ERA: i64 = 1 << 32;
+        let seconds = (self.ntp >> 32).cast_signed();
+        // From 2036 on it counts from 0 again.
+        let since_1900 = if seconds < ERA / 2 { seconds + ERA } else { seconds };
+        let nanos = ((self.ntp & 0xffff_ffff) * 1_000_000_000) >> 32;
+        CaptureTime::from_nanos((since_1900 - UNIX_EPOCH) * 1_000_000_000 + nanos.cast_signed())
+    }
+}
+
 /// Which packets are meant: all conditions that are set must hold.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct PacketFilter {

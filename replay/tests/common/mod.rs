@@ -10,7 +10,7 @@
 use bytes::Bytes;
 use capture::CaptureTime;
 use replay::source::*;
-use replay::{Config, RtspServer, ServerHandle};
+use replay::{Bound, Config, RtspServer, ServerHandle};
 use std::collections::VecDeque;
 use std::net::SocketAddr;
 use std::num::NonZeroU32;
@@ -238,8 +238,11 @@ pub struct Running {
 
 impl Running {
     pub fn start(source: impl Source, config: Config) -> Self {
-        let server =
-            RtspServer::bind("127.0.0.1:0".parse().expect("address"), source, config).expect("binds");
+        let server = RtspServer::new(
+            Bound::to("127.0.0.1:0".parse().expect("address")).expect("binds"),
+            source,
+            config,
+        );
         server.listen().expect("listens");
         let (stop, stopped) = oneshot::channel();
         let (address, handle) = (server.local_addr(), server.handle());
