@@ -1,0 +1,310 @@
+//! A recorder that runs: what every other command says beside it, what it may do, what it notices, and what its store holds afterwards.
+
+mod lab;
+
+use std::path::PathBuf;
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use lab::nal::{self, Codec};
+use lab::players::{frames, frames_of, pictures, recorded_frames, spawn_frames};
+use lab::program::{Store, TAPDECK, finish, interrupt, json, run, tapdeck, text, word};
+use lab::topology::{Camera, Kind, Lab, tool};
+use serde_json::Value;
+
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// A camera that a VMS plays over UDP, and a recorder that hears it.
+struct Scene {
+    lab: Lab,
+    store: Store,
+    recorder: Child,
+    vms: Child,
+    truth: PathBuf,
+}
+
+impl Scene {
+    fn set(test: &str, more: &[&str]) -> Option<Scene> {
+        let mut lab = Lab::up(test, &[("LAB_CAMERAS", "1")])?;
+        let arguments = ["--video", "h264", "--size", "640x360", "--kbps", "800", "--gop", "15"];
+        let url = lab.camera(1, &Camera { server: Kind::GStreamer, arguments: &arguments });
+        let store = Store::empty();
+        let recorder = lab.record(&store.path, more);
+        let truth = lab.dir().join("truth.h264");
+        let vms = lab.vms(&url, "udp", "h264", 90.0, &truth);
+        Some(Scene { lab, store, recorder, vms, truth })
+    }
+
+    fn status(&self) -> Value {
+        json(&["status", "--store", self.store.at(), "--json"])["recorder"].clone()
+    }
+
+    /// Ends the VMS, then the recorder.
+    fn ended(self) -> (Lab, Store, PathBuf) {
+        interrupt(&self.vms);
+        finish(self.vms, PATIENCE);
+        std::thread::sleep(Duration::from_millis(300));
+        stopped(self.recorder);
+        (self.lab, self.store, self.truth)
+    }
+}
+
+fn stopped(recorder: Child) {
+    interrupt(&recorder);
+    let ended = finish(recorder, PATIENCE);
+    assert!(ended.status.success(), "record: {}", text(&ended.stderr));
+}
+
+fn array(value: &Value) -> &[Value] {
+    value.as_array().unwrap_or_else(|| panic!("no array: {value:#}"))
+}
+
+fn sum(rows: &[Value], key: &str) -> u64 {
+    rows.iter().map(|row| row[key].as_u64().unwrap_or_else(|| panic!("no {key} in {row:#}"))).sum()
+}
+
+/// What the journal has of each second.
+fn seconds(store: &Store) -> Vec<Value> {
+    array(&json(&["status", "--store", store.at(), "--from", "-1h", "--json"])).to_vec()
+}
+
+#[test]
+fn every_command_works_beside_it() {
+    let test = "every_command_works_beside_it";
+    need!(test, "ffmpeg");
+    let Some(scene) = Scene::set(test, &[]) else { return };
+    let at = scene.store.at().to_owned();
+    std::thread::sleep(Duration::from_secs(4));
+
+    let own = word(&scene.store.video()["name"]);
+    run(&["name", &own, "door", "--store", &at]);
+    assert_eq!(scene.store.video()["name"], "door");
+    let line = json(&["timeline", "door", "--store", &at, "--json"]);
+    assert!(sum(array(&line["segments"]), "packets") > 50, "{line:#}");
+    let listed = json(&["packets", "--stream", "door", "--limit", "10", "--store", &at, "--json"]);
+    assert_eq!(array(&listed).len(), 10);
+    let so_far = scene.store.dir.path().join("so-far.h264");
+    run(&["export", "door", "--store", &at, "-o", so_far.to_str().expect("text")]);
+    let packets = scene.store.dir.path().join("so-far.pcap");
+    run(&["export", "door", "--format", "pcap", "--store", &at, "-o", packets.to_str().expect("text")]);
+    assert!(Store::import(&[packets]).video()["packets"].as_u64() > Some(50));
+    run(&["verify", "--store", &at]);
+    let status = scene.status();
+    assert!(status["interfaces"][0]["packets"].as_u64() > Some(100), "{status:#}");
+    assert_eq!(status["interfaces"][0]["dropped_by_kernel"], 0, "{status:#}");
+    let mut doctor = scene.lab.at("tap", TAPDECK);
+    let fit =
+        doctor.args(["doctor", "-i", "tap0", "--json", "--store", &at]).output().expect("bash is there");
+    let fit: Value = serde_json::from_slice(&fit.stdout).expect("one JSON document");
+    assert!(fit["fit"].is_boolean() && !array(&fit["findings"]).is_empty(), "{fit:#}");
+
+    // Another process serves the same store; and the recorder itself what it has just written, some of it from memory.
+    let server = scene.store.serve();
+    let theirs = frames(&["-rtsp_transport", "tcp", "-i", &server.url(&scene.store.video())]);
+    let mut ffmpeg = scene.lab.at("client", "ffmpeg");
+    let lately = "rtsp://198.19.0.10:8554/door?from=-2s&to=now";
+    let lately = frames_of(spawn_frames(
+        &mut ffmpeg,
+        &["-fflags", "nofillin", "-rtsp_transport", "udp", "-i", lately],
+    ));
+    assert!(theirs.len() > 40 && lately.len() > 20, "{} and {} frames", theirs.len(), lately.len());
+    drop(server);
+
+    // One process writes a store: these two would, and say who does.
+    for writer in [&["reindex"][..], &["import", "fixtures/pcmu.pcap"]] {
+        let refused =
+            tapdeck().args(writer).args(["--store", &at]).current_dir(lab::root()).output().expect("starts");
+        assert_eq!(refused.status.code(), Some(1));
+        assert!(text(&refused.stderr).contains("process"), "{}", text(&refused.stderr));
+    }
+
+    let (lab, store, truth) = scene.ended();
+    let whole = nal::video(&store.export("door"), Codec::H264);
+    let begun = nal::video(&so_far, Codec::H264);
+    assert!(begun.len() > 40 && whole.starts_with(&begun), "what was exported meanwhile is the beginning");
+    let all = recorded_frames(&truth, Codec::H264, lab.dir());
+    let all: Vec<&str> = all.iter().map(String::as_str).collect();
+    for seen in [&theirs, &lately] {
+        let seen = pictures(seen);
+        // The VMS may have begun to record a picture later, and ends with a picture that the others may not have had yet.
+        let of_both: Vec<_> = seen.iter().copied().filter(|picture| all.contains(picture)).collect();
+        assert!(of_both.len() + 2 >= seen.len() && nal::position(&all, &of_both).is_some(), "other pictures");
+    }
+
+    // What was recorded live plays on demand as the VMS recorded it; the name lasts, and the old one leads there too.
+    run(&["reindex", "--store", store.at()]);
+    let video = store.video();
+    assert_eq!(video["name"], "door");
+    let server = store.serve();
+    for name in ["door", &own] {
+        let mut called = video.clone();
+        called["name"] = name.into();
+        let seen = frames(&["-rtsp_transport", "tcp", "-i", &server.url(&called)]);
+        assert!(
+            nal::position(&pictures(&seen), &all).is_some(),
+            "{name}: {} frames, {} at the VMS",
+            seen.len(),
+            all.len()
+        );
+    }
+
+    // Statistics of each second are there, and add up.
+    let seconds = seconds(&store);
+    let held = json(&["status", "--store", store.at(), "--json"])["store"]["packets"].clone();
+    assert!(seconds.len() >= 5, "{} seconds", seconds.len());
+    assert_eq!(held, sum(&seconds, "received"), "{seconds:#?}");
+    assert_eq!(sum(&seconds, "dropped_by_kernel") + sum(&seconds, "dropped_by_us"), 0);
+    let lasted: u64 =
+        seconds[1..seconds.len() - 1].iter().filter_map(|s| s["milliseconds"].as_u64()).max().expect("rows");
+    assert!(lasted < 3_000, "a row of {lasted} ms");
+}
+
+/// What it needs is CAP_NET_RAW (bit 13); nothing else is left in any thread.
+#[test]
+fn it_keeps_one_capability_and_hears_everything() {
+    let test = "it_keeps_one_capability_and_hears_everything";
+    let Some(lab) = Lab::up(test, &[("LAB_CAMERAS", "1")]) else { return };
+    let promiscuity = || {
+        let said =
+            text(&lab.at("tap", "ip").args(["-d", "link", "show", "tap0"]).output().expect("ip").stdout);
+        let mut words = said.split_whitespace().skip_while(|w| *w != "promiscuity");
+        words.nth(1).and_then(|n| n.parse::<u32>().ok()).unwrap_or_else(|| panic!("{said}"))
+    };
+    let before = promiscuity();
+    let plain = Store::empty();
+    let recorder = lab.record(&plain.path, &["--no-promisc"]);
+    assert_eq!(promiscuity(), before);
+    stopped(recorder);
+    let store = Store::empty();
+    let recorder = lab.record(&store.path, &[]);
+    assert_eq!(promiscuity(), before + 1);
+    let mut threads = 0;
+    for task in std::fs::read_dir(format!("/proc/{}/task", recorder.id())).expect("it runs").flatten() {
+        let said = std::fs::read_to_string(task.path().join("status")).expect("a thread's status");
+        let field = |name: &str| {
+            let line = said.lines().find_map(|l| l.strip_prefix(name)).unwrap_or_else(|| panic!("{said}"));
+            u64::from_str_radix(line.trim_start_matches(':').trim(), 16).expect("a mask")
+        };
+        assert_eq!((field("CapEff"), field("CapPrm"), field("CapInh")), (1 << 13, 1 << 13, 0), "{said}");
+        threads += 1;
+    }
+    assert!(threads > 3, "{threads} threads");
+    stopped(recorder);
+}
+
+#[test]
+fn packets_are_cut_to_the_snaplen_and_have_nanoseconds() {
+    let test = "packets_are_cut_to_the_snaplen_and_have_nanoseconds";
+    let Some(lab) = Lab::up(test, &[("LAB_CAMERAS", "1")]) else { return };
+    let store = Store::empty();
+    let recorder = lab.record(&store.path, &["--snaplen", "96"]);
+    let sent = blast(&lab, "2000", "1");
+    std::thread::sleep(Duration::from_millis(500));
+    stopped(recorder);
+    let listed = json(&["packets", "-f", "udp and src host 198.18.1.11", "--store", store.at(), "--json"]);
+    let packets = array(&listed);
+    assert_eq!(packets.len() as u64, sent);
+    assert!(
+        packets.iter().all(|p| (&p["captured"], &p["length"]) == (&96.into(), &1200.into())),
+        "{:#}",
+        packets[0]
+    );
+    let fine = packets.iter().filter(|p| !word(&p["time"]).trim_end_matches('Z').ends_with("000")).count();
+    assert!(fine > packets.len() / 2, "{fine} of {} times are finer than a microsecond", packets.len());
+}
+
+/// 1,200-byte RTP packets of 16 flows; returns how many were sent.
+fn blast(lab: &Lab, rate: &str, seconds: &str) -> u64 {
+    let sent = lab.at("cam1", tool("lab-blast")).args(["eth0", rate, seconds, "1200", "16"]).output();
+    let said = text(&sent.expect("bash is there").stdout);
+    let sent = said.split_whitespace().find_map(|word| word.strip_prefix("sent="));
+    sent.and_then(|n| n.parse().ok()).unwrap_or_else(|| panic!("{said}"))
+}
+
+/// A recorder that gets no CPU for a while loses what its ring has no room for. Each packet is counted, the second is in the journal,
+/// and the gaps that it made are put down to the recorder.
+#[test]
+fn what_the_ring_had_no_room_for_is_counted_and_explains_the_gaps() {
+    let test = "what_the_ring_had_no_room_for_is_counted_and_explains_the_gaps";
+    let Some(lab) = Lab::up(test, &[("LAB_CAMERAS", "1")]) else { return };
+    let store = Store::empty();
+    let recorder = lab.record(&store.path, &["--buffer", "1MiB", "-f", "udp and src host 198.18.1.11"]);
+    let pid = recorder.id().to_string();
+    let signal =
+        |name: &str| assert!(Command::new("kill").args([name, &pid]).status().is_ok_and(|s| s.success()));
+    let sent = std::thread::scope(|scope| {
+        let sent = scope.spawn(|| blast(&lab, "8000", "5"));
+        std::thread::sleep(Duration::from_millis(1500));
+        signal("-STOP");
+        std::thread::sleep(Duration::from_millis(1000));
+        signal("-CONT");
+        sent.join().expect("it has sent")
+    });
+    std::thread::sleep(Duration::from_millis(500));
+    stopped(recorder);
+    let held =
+        json(&["status", "--store", store.at(), "--json"])["store"]["packets"].as_u64().expect("a number");
+    let seconds = seconds(&store);
+    let lost = sum(&seconds, "dropped_by_kernel");
+    assert!(lost > 2_000, "only {lost} of {sent} were lost: nothing is shown");
+    assert_eq!(held + lost, sent, "{seconds:#?}");
+    assert_eq!(sum(&seconds, "received"), sent);
+    let streams = store.streams();
+    assert_eq!(streams.len(), 16);
+    assert_eq!(sum(&streams, "lost"), lost, "each stream misses its part");
+    for stream in &streams {
+        let line = json(&["timeline", &word(&stream["id"]), "--store", store.at(), "--json"]);
+        let gaps = array(&line["gaps"]);
+        assert!(!gaps.is_empty() && gaps.iter().all(|gap| gap["cause"] == "recorder"), "{line:#}");
+    }
+}
+
+/// A camera that falls silent in the middle of a session becomes an event, and its return another.
+#[test]
+fn a_camera_that_falls_silent_is_told() {
+    let test = "a_camera_that_falls_silent_is_told";
+    need!(test, "ffmpeg");
+    let Some(scene) = Scene::set(test, &[]) else { return };
+    // Other traffic goes on: a mirror port on which nothing comes any more is an event of another kind.
+    let mut other = scene.lab.at("vms", tool("lab-blast"));
+    let mut other = other.args(["eth0", "50", "80"]).stdout(Stdio::null()).spawn().expect("bash is there");
+    std::thread::sleep(Duration::from_secs(4));
+    let inside = text(
+        &scene
+            .lab
+            .at("cam1", "sh")
+            .args(["-c", "ip netns pids \"$(ip netns identify $$)\""])
+            .output()
+            .expect("sh")
+            .stdout,
+    );
+    let own = std::process::id().to_string();
+    let cameras: Vec<_> = inside.split_whitespace().filter(|pid| *pid != own).collect();
+    assert!(!cameras.is_empty(), "nothing runs at the camera");
+    let signal = |name: &str| {
+        let mut kill = Command::new("kill");
+        kill.arg(name).args(&cameras).stderr(Stdio::null());
+        let _ = kill.status(); // the shell that listed them is gone
+    };
+    let told = |failure: bool| {
+        let began = Instant::now();
+        while began.elapsed() < PATIENCE {
+            let status = scene.status();
+            if array(&status["events"]).iter().any(|e| e["failure"] == failure) {
+                return status;
+            }
+            std::thread::sleep(Duration::from_millis(300));
+        }
+        panic!("no event after {PATIENCE:?}: {:#}", scene.status())
+    };
+    signal("-STOP");
+    let status = told(true);
+    assert_eq!(status["failed"], 1, "{status:#}");
+    assert!(word(&status["events"][0]["text"]).contains("198.18.0.11"), "{status:#}");
+    signal("-CONT");
+    let status = told(false);
+    assert_eq!(status["failed"], 0, "{status:#}");
+    let _ = other.kill();
+    let _ = other.wait();
+    scene.ended();
+}
