@@ -1,7 +1,7 @@
 //! What each interface received and lost, second by second, as the journal has it.
 
 use crate::failure::Failure;
-use crate::listing;
+use crate::listing::{self, Fit};
 use crate::size::{ByteSize, count};
 use crate::times;
 use capture::{CaptureTime, JournalRecord, StatisticsRow, Store};
@@ -49,7 +49,7 @@ pub fn print(seconds: &[Second]) -> Result<(), Failure> {
             ByteSize(row.queued_bytes).to_string(),
         ]);
     }
-    listing::print_table(&table)
+    listing::print_table(table, Fit { drop: &[2, 8, 4], wrap: None })
 }
 
 /// One of them for programs.

@@ -45,6 +45,12 @@ impl WrittenStore {
 }
 
 fn sentence(recovered: &Recovered) -> String {
+    if recovered.bytes == 0 {
+        return format!(
+            "shard {} had just been begun when the machine went down: nothing of it was safe on disk, its packets are lost",
+            recovered.shard
+        );
+    }
     let mut text = format!(
         "recovered shard {}, which was not finished: {} packets, {}",
         recovered.shard,

@@ -8,10 +8,12 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use lab::program::{Store, TAPDECK, finish, interrupt, json, run, tapdeck, text};
+use lab::nal::Codec;
+use lab::program::{Store, TAPDECK, finish, interrupt, json, run, tapdeck, text, word};
 use lab::skip;
 use lab::topology::{Lab, tool};
 use reconstruct::recognise::PROBATION;
+use serde_json::Value;
 
 const ROUNDS: u64 = 20;
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -256,10 +258,8 @@ fn full_disk_stops_clearly_and_harms_nothing() {
     let code = ended.status.code().unwrap_or_else(|| panic!("ended by a signal: {}\n{said}", ended.status));
     assert!(code == 0 || code == 1, "{code}: {said}");
     assert!(!said.contains("panicked"), "{said}");
-    assert!(
-        code == 0 || said.to_lowercase().contains("space") || said.to_lowercase().contains("full"),
-        "not told: {said}"
-    );
+    // 290 MB were sent onto 96.
+    assert!(said.contains("no room in") && said.contains("make room there"), "not told: {said}");
     let whole: u64 = shards(&store).iter().flat_map(|s| assert_only_ours(s).into_values()).sum();
     assert!(whole > 20_000, "only {whole} packets were kept on a disk that holds 70,000");
     let verified =
@@ -267,35 +267,192 @@ fn full_disk_stops_clearly_and_harms_nothing() {
     assert!(verified.status.success(), "verify: {}{}", text(&verified.stdout), text(&verified.stderr));
 }
 
+/// A store of two captures, and the shard of the first.
+fn two_captures() -> (Store, PathBuf) {
+    let store = Store::import(&[lab::fixture("gst-tcp-h264.pcap"), lab::fixture("gst-udp-h265.pcap")]);
+    run(&["verify", "--store", store.at()]);
+    let shard = shards(&store.path).swap_remove(0);
+    (store, shard)
+}
+
+/// What `verify` says of the first shard, which it must find damaged, and the second, which is sound.
+fn damage(store: &Store) -> Value {
+    let verified = tapdeck().args(["verify", "--store", store.at(), "--json"]).output().expect("it starts");
+    assert_eq!(verified.status.code(), Some(1), "{}", text(&verified.stderr));
+    let found: Value = serde_json::from_slice(&verified.stdout).expect("one JSON document");
+    assert_eq!(
+        (&found["shards"][0]["sound"], &found["shards"][1]["sound"]),
+        (&false.into(), &true.into()),
+        "{found:#}"
+    );
+    found["shards"][0].clone()
+}
+
+fn of_codec(store: &Store, codec: &str) -> Value {
+    let streams = store.streams();
+    let mut found = streams.iter().filter(|s| s["codec"] == codec);
+    found.next().unwrap_or_else(|| panic!("no {codec} in {streams:#?}")).clone()
+}
+
+/// All but what was damaged plays: the other capture as a whole, of this one what stands outside the damage, in order.
+fn rest_stays_playable(store: &Store, least: usize) {
+    let other = store.export(&word(&of_codec(store, "h265")["id"]));
+    lab::nal::assert_same_video(&other, &lab::fixture("gst-udp-h265.h265"), Codec::H265);
+    let stream = of_codec(store, "h264");
+    let ours = lab::nal::video(&store.export(&word(&stream["id"])), Codec::H264);
+    let theirs = lab::nal::video(&lab::fixture("gst-tcp-h264.h264"), Codec::H264);
+    let mut from = 0;
+    let mut missing = 0;
+    for unit in &theirs {
+        match ours[from..].iter().position(|u| u == unit) {
+            Some(at) => from += at + 1,
+            None => missing += 1,
+        }
+    }
+    assert!(missing > 0 && theirs.len() - missing >= least, "{missing} of {} are missing", theirs.len());
+    let packets = store.dir.path().join("packets.pcap");
+    let named = word(&stream["id"]);
+    run(&[
+        "export",
+        &named,
+        "--format",
+        "pcap",
+        "--force",
+        "--store",
+        store.at(),
+        "-o",
+        packets.to_str().expect("text"),
+    ]);
+    assert!(json(&["packets", "--store", store.at(), "--json"]).as_array().is_some_and(|p| p.len() > 100));
+    need!("playing a damaged store", "ffmpeg");
+    let server = store.serve();
+    let url = server.url(&of_codec(store, "h265"));
+    let seen = lab::players::frames(&["-rtsp_transport", "tcp", "-i", &url]);
+    assert!(seen.len() > 20, "{} frames", seen.len());
+}
+
+fn with_damage(fill: fn(usize) -> u8) {
+    let (store, shard) = two_captures();
+    let mut bytes = fs::read(&shard).expect("a shard");
+    let whole = bytes.len() as u64;
+    (50_000..54_096).for_each(|at| bytes[at] = fill(at));
+    fs::write(&shard, bytes).expect("our own store");
+    let report = damage(&store);
+    let found = report["unreadable"].as_array().expect("an array");
+    let place = |key: &str| found[0][key].as_u64().unwrap_or_else(|| panic!("{report:#}"));
+    // From the first record of which the beginning is damaged to the next place that is known to be one.
+    let told = found.len() == 1
+        && (50_000..=54_096).contains(&place("from"))
+        && (54_096..=whole).contains(&place("to"));
+    assert!(told, "{report:#}");
+    rest_stays_playable(&store, 10);
+}
+
 /// A shard with a hole in its middle: `verify` says where, everything else stays playable.
 #[test]
 fn hole_in_a_shard_is_told_and_the_rest_stays() {
-    let store = Store::import(&[lab::fixture("gst-tcp-h264.pcap"), lab::fixture("gst-udp-h265.pcap")]);
-    run(&["verify", "--store", store.at()]);
-    let shard = shards(&store.path)
-        .into_iter()
-        .find(|s| fs::metadata(s).is_ok_and(|m| m.len() > 100_000))
-        .expect("the TCP capture's");
-    let mut bytes = fs::read(&shard).expect("a shard");
-    bytes[50_000..54_096].fill(0);
-    fs::write(&shard, bytes).expect("our own store");
-    let verified = tapdeck()
-        .args(["verify", "--store", store.at(), "--json"])
-        .output()
-        .expect("the built program starts");
-    assert_eq!(verified.status.code(), Some(1), "{}", text(&verified.stderr));
-    let found = text(&verified.stdout);
-    let offsets: Vec<u64> =
-        found.split(|c: char| !c.is_ascii_digit()).filter_map(|n| n.parse().ok()).collect();
-    assert!(
-        offsets.iter().any(|o| (48_000..=54_096).contains(o)),
-        "no offset in or just before the hole (50,000 to 54,096) in {found}"
-    );
-    for stream in store.streams() {
-        let name = lab::program::word(&stream["id"]);
-        let export = store.export(&name);
-        let codec = if stream["codec"] == "h265" { lab::nal::Codec::H265 } else { lab::nal::Codec::H264 };
-        let units = lab::nal::video(&export, codec).len();
-        assert!(units >= 20, "{name}: only {units} NAL units are left");
+    with_damage(|_| 0);
+}
+
+#[test]
+fn garbage_in_a_shard_is_told_and_the_rest_stays() {
+    with_damage(|at| (at as u32).wrapping_mul(2_654_435_761).to_be_bytes()[0]);
+}
+
+/// A shard that somebody cut is no different; and the index can be made again, and the store goes on.
+#[test]
+fn a_shard_that_was_cut_is_told_and_the_store_goes_on() {
+    let (store, shard) = two_captures();
+    let file = fs::File::options().write(true).open(&shard).expect("our own store");
+    file.set_len(60_000).expect("our own store");
+    damage(&store);
+    rest_stays_playable(&store, 10);
+    run(&["reindex", "--store", store.at()]);
+    rest_stays_playable(&store, 10);
+    store.add(&[lab::fixture("pcmu.pcap")]);
+    assert_eq!(of_codec(&store, "pcmu")["kind"], "audio");
+    file.set_len(0).expect("our own store");
+    run(&["reindex", "--store", store.at()]);
+    fs::remove_file(&shard).expect("our own store");
+    run(&["packets", "--store", store.at()]);
+    run(&["reindex", "--store", store.at()]);
+    let other = store.export(&word(&of_codec(&store, "h265")["id"]));
+    lab::nal::assert_same_video(&other, &lab::fixture("gst-udp-h265.h265"), Codec::H265);
+}
+
+/// A copy of a store whose recorder was killed has the same id. It is not the one whose newest packets lie in memory.
+#[test]
+fn a_copy_of_a_killed_store_takes_nothing_from_the_original() {
+    let test = "a_copy_of_a_killed_store_takes_nothing_from_the_original";
+    let Some(lab) = Lab::up(test, &[("LAB_CAMERAS", "1")]) else { return };
+    let store = Store::empty();
+    let mut load = blast(&lab, "8000", "10");
+    let mut recording = recorder(&lab, &store.path, &[]);
+    let began = Instant::now();
+    while newest(&store.path).is_none_or(|(_, packets)| packets < 4_000) && began.elapsed() < PATIENCE {}
+    recording.kill().expect("our own child");
+    recording.wait().expect("our own child");
+    let _ = load.kill();
+    let _ = load.wait();
+    let (_, published) = newest(&store.path).expect("a shard");
+    let copy = store.dir.path().join("copy");
+    let copied = Command::new("cp").arg("-r").arg(&store.path).arg(&copy).status();
+    assert!(copied.is_ok_and(|s| s.success()));
+    for at in [&copy, &store.path] {
+        run(&["reindex", "--store", at.to_str().expect("text")]);
     }
+    let left = json(&["status", "--store", store.at(), "--json"])["store"]["packets"].as_u64();
+    assert!(left >= Some(published), "{published} were published, {left:?} are left");
+    run(&["verify", "--store", store.at()]);
+}
+
+/// Two files onto a disk that has room for a part of the first: told, nothing harmed, and it goes on where there is room.
+#[test]
+fn an_import_onto_a_full_disk_stops_and_goes_on_later() {
+    let test = "an_import_onto_a_full_disk_stops_and_goes_on_later";
+    let scratch = Store::empty();
+    let Some(disk) = SmallDisk::mount(scratch.dir.path().join("disk"), &scratch.dir.path().join("image"))
+    else {
+        return skip(test, "may not mount a small filesystem");
+    };
+    let large = scratch.dir.path().join("large.pcap");
+    let made = Command::new(tool("lab-footage")).arg(&large).args(["30", "20", "udp"]).output();
+    assert!(made.is_ok_and(|m| m.status.success()));
+    let ballast = disk.0.join("ballast");
+    fs::write(&ballast, vec![1; 30 << 20]).expect("there is room");
+    let store = disk.0.join("store");
+    let small = lab::fixture("pcmu.pcap");
+    let import = || {
+        let mut import = tapdeck();
+        import
+            .arg("import")
+            .args([&large, &small])
+            .args(["--shard-size", "8MiB", "--json", "--store"])
+            .arg(&store);
+        import.output().expect("it starts")
+    };
+    let failed = import();
+    let said = text(&failed.stderr);
+    assert_eq!(failed.status.code(), Some(1), "{said}");
+    let lines: Vec<_> = said.lines().filter(|l| l.starts_with("tapdeck:")).collect();
+    assert!(lines.len() == 3 && !said.contains("ERROR"), "{said}");
+    assert!(lines[0].contains("large.pcap") && lines[0].contains("make room"), "{said}");
+    assert!(lines[2].contains("pcmu.pcap") && lines[2].contains("not tried"), "{said}");
+    let told: Value = serde_json::from_slice(&failed.stdout).expect("one JSON document");
+    let kept = told["files"][0]["kept"].as_u64().unwrap_or_else(|| panic!("{told:#}"));
+    assert!(kept > 5_000 && lines[1].contains("packets of it are in the store"), "{said}");
+    let at = store.to_str().expect("text");
+    run(&["verify", "--store", at]);
+    assert_eq!(json(&["status", "--store", at, "--json"])["store"]["packets"], kept);
+    fs::remove_file(&ballast).expect("our own");
+    let done = import();
+    assert!(done.status.success(), "{}", text(&done.stderr));
+    run(&["verify", "--store", at]);
+    let whole = Store::import(&[large.clone(), small.clone()]);
+    let packets = |at: &str| json(&["status", "--store", at, "--json"])["store"]["packets"].clone();
+    assert_eq!(packets(at), packets(whole.at()));
+    assert_eq!(
+        json(&["streams", "--store", at, "--json"]),
+        json(&["streams", "--store", whole.at(), "--json"])
+    );
 }

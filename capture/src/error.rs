@@ -1,5 +1,6 @@
 //! What can go wrong with a store, said so that the next step is plain.
 
+use crate::shard::LEFT_FREE;
 use crate::{ShardId, TapId};
 use std::io;
 use std::path::PathBuf;
@@ -58,12 +59,17 @@ pub enum StoreError {
         offset: u64,
     },
     /// No room for the next shard.
-    #[error("no room for a shard of {needed} bytes in {}: free space (`tapdeck record` makes room by itself with --keep-bytes or --min-free)", dir.display())]
+    #[error(
+        "no room in {} for a shard of {} MiB and {} MiB for the index, {} MiB are free: make room there, or give a smaller --shard-size (`tapdeck record` deletes the oldest footage by itself with --keep-bytes or --min-free)",
+        dir.display(), needed.div_ceil(1 << 20), LEFT_FREE >> 20, free >> 20
+    )]
     Full {
         /// The shards' directory.
         dir: PathBuf,
         /// The size of a shard in bytes.
         needed: u64,
+        /// What is free, in bytes.
+        free: u64,
     },
     /// The operating system said no.
     #[error("{what} {}: {source}", path.display())]

@@ -7,7 +7,7 @@
 use crate::file::{Damage, FileInterface, FileParser, Step};
 use crate::hash::Fingerprint;
 use crate::journal::{Provenance, SourceKind};
-use crate::shard::{Appended, ShardWriter, WhenFull, WriterOptions};
+use crate::shard::{Appended, ShardWriter, WhenFull, WriterOptions, full};
 use crate::store::{NewTap, Store, WriterLock};
 use crate::{CaptureTime, SourceId, StoreError, TapId};
 use serde::Serialize;
@@ -385,7 +385,7 @@ impl Taps<'_> {
         if let Some(trouble) = trouble.or(self.finish().err()) {
             return trouble.into();
         }
-        StoreError::Full { dir: self.store.shards_dir(), needed: self.options.shard_size }.into()
+        full(&self.store.shards_dir(), self.options.shard_size).into()
     }
 }
 

@@ -153,5 +153,11 @@ fn packets(
     if report.gone > 0 {
         told.push_str(&format!("; {} were deleted by retention meanwhile", count(report.gone)));
     }
+    if report.damaged > 0 {
+        told.push_str(&format!(
+            "; {} can't be read and are left out, `tapdeck verify` shows what is damaged",
+            count(report.damaged)
+        ));
+    }
     Ok(told)
 }

@@ -49,10 +49,19 @@ struct Imported {
     result: Result<ImportReport, ImportError>,
     /// Packets that were indexed out of their order.
     out_of_order: u64,
+    /// Packets of it that are in the store although it failed.
+    kept: u64,
+}
+
+impl Imported {
+    /// Whether the store refused it: then it refuses others as well.
+    fn refused(&self) -> bool {
+        matches!(self.result, Err(ImportError::Store(_)))
+    }
 }
 
 impl Import {
-    /// Imports file by file; one that can't be imported does not keep the others from it.
+    /// Imports file by file; one that can't be read does not keep the others from it, a store that takes no more does.
     pub fn run(self, config: &Config, console: &Console) -> Outcome {
         let options = self.options.or(&config.import);
         self.files.iter().try_for_each(|path| capture_head::check(path))?;
@@ -66,15 +75,27 @@ impl Import {
         };
         let index = Index::open(&written.store.index_dir())?;
         catch_up(&written, &index, console)?;
-        let (mut imported, mut in_order) = (Vec::new(), true);
+        let (mut imported, mut in_order, mut refused) = (Vec::new(), true, false);
         for path in &self.files {
-            if !in_order {
+            // Behind another file's footage, what is cut off could not be gone on with.
+            if !in_order || refused {
                 console.line(&format!("tapdeck: {}: not tried after that", path.display()));
                 continue;
             }
-            let file = one(&written, &index, path, writer, console)?;
+            let mut file = one(&written, &index, path, writer, console)?;
+            refused = file.refused();
             // The disk may have refused half-way: as after a kill, and then what others brought in is told all the same.
             in_order = file.result.is_ok() || written.recover(console);
+            if refused && in_order {
+                file.kept = kept(&written);
+            }
+            if file.kept > 0 {
+                console.line(&format!(
+                    "tapdeck: {}: {} of it are in the store; the same command goes on there when there is room",
+                    path.display(),
+                    several(file.kept, "packet")
+                ));
+            }
             imported.push(file);
         }
         let replaced = imported.iter().filter_map(|file| file.result.as_ref().ok()).filter(|_| in_order);
@@ -84,7 +105,7 @@ impl Import {
         if in_order {
             hash_rest(&written, console)?;
         }
-        if imported.iter().all(|file| file.result.is_err()) && !self.json.json {
+        if imported.iter().all(|file| file.result.is_err() && file.kept == 0) && !self.json.json {
             return Err(Failure::silent());
         }
         // Not what rows there are: what something is retained of.
@@ -129,6 +150,14 @@ fn strike_off(written: &WrittenStore, index: &Index, source: SourceId, console: 
         several(shards.iter().map(|s| s.packets).sum(), "packet")
     ));
     Ok(())
+}
+
+/// Packets of the source that was begun last and not brought to its end.
+fn kept(written: &WrittenStore) -> u64 {
+    let Some(last) = written.store.sources().into_iter().next_back().filter(|s| !s.complete) else {
+        return 0;
+    };
+    written.store.shards().iter().filter(|s| s.source == last.id).map(|s| s.packets).sum()
 }
 
 /// What an interrupted import or recording left unhashed: this one's shards were hashed as they were written.
@@ -177,8 +206,10 @@ fn one(
         waiting.finish_and_clear();
         (result, indexed)
     });
-    if let Err(error) = &result {
-        console.line(&format!("tapdeck: {error}"));
+    match &result {
+        Ok(_) => {}
+        Err(ImportError::Store(error)) => console.line(&format!("tapdeck: {}: {error}", path.display())),
+        Err(error) => console.line(&format!("tapdeck: {error}")),
     }
     let (_, out_of_order) = indexed?;
     if out_of_order > 0 {
@@ -189,7 +220,7 @@ fn one(
             several(out_of_order, "packet")
         ));
     }
-    Ok(Imported { path: path.to_owned(), result, out_of_order })
+    Ok(Imported { path: path.to_owned(), result, out_of_order, kept: 0 })
 }
 
 fn report(
@@ -235,7 +266,7 @@ fn document(file: &Imported) -> Value {
             "damage": report.damage.as_ref().map(|d| json!({ "offset": d.offset, "what": d.kind.to_string() })),
             "error": Value::Null,
         }),
-        Err(error) => json!({ "file": file.path, "error": error.to_string() }),
+        Err(error) => json!({ "file": file.path, "error": error.to_string(), "kept": file.kept }),
     }
 }
 

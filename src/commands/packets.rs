@@ -7,7 +7,7 @@ use crate::finding::{check_range, one_stream};
 use crate::listing::JsonArray;
 use crate::packet_filter::PacketFilter;
 use crate::times;
-use capture::{CaptureTime, LinkType, ReadError, RecordView, ShardInfo, Store};
+use capture::{CaptureTime, LinkType, ReadError, RecordView, ShardInfo, Store, StoreError};
 use clap::Args;
 use reconstruct::footage::{self, Footage};
 use reconstruct::index::HeaderFields;
@@ -145,14 +145,22 @@ fn list_stream(
         to: Some(to),
         ..Default::default()
     };
+    let mut damaged = 0u64;
     for found in footage.packets(&query)? {
         if left == 0 {
             break;
         }
         let found = found?;
         let Some(info) = store.shard_info(found.shard) else { continue };
-        let shard = store.shard(found.shard)?;
-        let record = shard.record(found.packet.offset)?;
+        let read = store.shard(found.shard).map_err(ReadError::from);
+        let record = match read.and_then(|shard| shard.record(found.packet.offset)) {
+            Ok(record) => record,
+            Err(ReadError::Store(StoreError::Gone { .. }) | ReadError::Torn { .. }) => {
+                damaged += 1;
+                continue;
+            }
+            Err(error) => return Err(error.into()),
+        };
         let view = RecordView {
             offset: record.offset,
             time: record.time,
@@ -174,6 +182,9 @@ fn list_stream(
             left -= 1;
         }
     }
+    if damaged > 0 {
+        tracing::warn!("{damaged} packets can't be read; `tapdeck verify` shows what is damaged");
+    }
     Ok(())
 }
 
@@ -186,7 +197,16 @@ fn list_shard(
     left: u64,
     listing: &mut Listing,
 ) -> Result<u64, Failure> {
-    let shard = store.shard(info.id)?;
+    let shard = match store.shard(info.id) {
+        // Deleted a moment ago; or missing, which must not hide the others.
+        Err(gone @ StoreError::Gone { .. }) => {
+            if store.shard_info(info.id).is_some() {
+                tracing::warn!("{gone}");
+            }
+            return Ok(0);
+        }
+        opened => opened?,
+    };
     let mut position = 0;
     let mut listed = 0;
     loop {

@@ -16,8 +16,9 @@ use std::time::Instant;
 Examples:
   tapdeck reindex --store DIR
 
-The index holds nothing that the store's other files do not: it can be thrown away at any time. Nobody may be writing the
-store meanwhile; streams keep their names, also when what they began with was deleted by retention.")]
+The index holds nothing that the store's other files do not: it can be thrown away at any time. The old one stays until the new one
+is whole, so there must be room for both (some 0.3 % of the footage). Nobody may be writing the store meanwhile; streams keep their
+names, also when what they began with was deleted by retention.")]
 pub struct Reindex {
     /// Where.
     #[command(flatten)]
@@ -25,7 +26,7 @@ pub struct Reindex {
 }
 
 impl Reindex {
-    /// Throws the index away and makes it again.
+    /// Makes it again, and puts it in the old one's place.
     pub fn run(self, config: &Config, console: &Console) -> Outcome {
         let written = WrittenStore::open(&self.store.path(config)?, console)?;
         let began = Instant::now();
@@ -40,7 +41,7 @@ impl Reindex {
             "{}, {} of them media, {} in {:.1} s",
             several(made.packets, "packet"),
             count(made.media_packets),
-            several(made.index.streams()?.len() as u64, "stream"),
+            several(made.streams as u64, "stream"),
             began.elapsed().as_secs_f64()
         ));
         if made.cold.is_some() {

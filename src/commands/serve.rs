@@ -12,6 +12,7 @@ use crate::times;
 use clap::Args;
 use reconstruct::footage::{Footage, StreamInfo};
 use replay::Bound;
+use std::io::IsTerminal;
 use std::net::SocketAddr;
 use std::time::Duration;
 
@@ -81,5 +82,7 @@ fn url(stream: &StreamInfo, address: SocketAddr) -> String {
         (Some(first), Some(last)) => format!("?from={}&to={}", times::rfc3339(first), times::rfc3339(last)),
         _ => String::new(),
     };
-    format!("rtsp://{address}/{}{range}", stream.name)
+    let url = format!("rtsp://{address}/{}{range}", stream.name);
+    // To be copied into a shell, where `&` means something; programs get the address alone.
+    if std::io::stdout().is_terminal() { format!("'{url}'") } else { url }
 }

@@ -4,7 +4,7 @@ use crate::cli::{JsonArg, StoreArg};
 use crate::config::Config;
 use crate::console::Console;
 use crate::failure::Outcome;
-use crate::listing;
+use crate::listing::{self, Fit};
 use crate::size::{ByteSize, count};
 use crate::times;
 use clap::Args;
@@ -49,7 +49,8 @@ impl Streams {
         for stream in &streams {
             table.add_row(row(stream));
         }
-        listing::print_table(&table)
+        // Of what is left out, --json has it all; the camera is in most names.
+        listing::print_table(table, Fit { drop: &[2, 10, 9, 7, 3, 8, 5], wrap: None })
     }
 }
 

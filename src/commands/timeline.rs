@@ -4,7 +4,7 @@ use crate::cli::{JsonArg, RangeArgs, StoreArg};
 use crate::config::Config;
 use crate::failure::Outcome;
 use crate::finding::one_stream;
-use crate::listing;
+use crate::listing::{self, Fit};
 use crate::size::{ByteSize, count};
 use crate::times;
 use clap::Args;
@@ -73,7 +73,7 @@ impl Timeline {
         for entry in entries {
             table.add_row(row(&entry));
         }
-        listing::print_table(&table)
+        listing::print_table(table, Fit { drop: &[2], wrap: Some(5) })
     }
 }
 

@@ -98,7 +98,8 @@ impl Store {
 
     pub fn export(&self, stream: &str) -> PathBuf {
         let file = self.dir.path().join(format!("{stream}.es").replace('/', "_"));
-        run(&["export", stream, "--store", self.at(), "--format", "es", "-o", file.to_str().expect("text")]);
+        let to = file.to_str().expect("text");
+        run(&["export", stream, "--store", self.at(), "--format", "es", "--force", "-o", to]);
         file
     }
 

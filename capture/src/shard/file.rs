@@ -34,12 +34,19 @@ pub fn mark_path(shards_dir: &Path, id: ShardId) -> PathBuf {
     shards_dir.join(format!("{:016}.mark", id.0))
 }
 
+/// There is no room for a shard of that size.
+pub fn full(shards_dir: &Path, needed: u64) -> StoreError {
+    StoreError::Full { dir: shards_dir.to_owned(), needed, free: free_bytes(shards_dir).unwrap_or(0) }
+}
+
+fn free_bytes(dir: &Path) -> Option<u64> {
+    rustix::fs::statvfs(dir).ok().map(|s| s.f_bavail.saturating_mul(s.f_frsize))
+}
+
 fn reserve(file: &File, shards_dir: &Path, path: &Path, size: u64) -> Result<(), StoreError> {
     match rustix::fs::fallocate(file, FallocateFlags::empty(), 0, size) {
         Ok(()) => Ok(()),
-        Err(rustix::io::Errno::NOSPC | rustix::io::Errno::DQUOT) => {
-            Err(StoreError::Full { dir: shards_dir.to_owned(), needed: size })
-        }
+        Err(rustix::io::Errno::NOSPC | rustix::io::Errno::DQUOT) => Err(full(shards_dir, size)),
         // A file system that can't reserve: a write fails then instead, never a mapping (it is only read).
         Err(rustix::io::Errno::OPNOTSUPP) => file.set_len(size).map_err(StoreError::io("extending", path)),
         Err(e) => Err(StoreError::io("reserving", path)(e.into())),
@@ -56,10 +63,8 @@ impl ShardFile {
         snaplen: u32,
     ) -> Result<Self, StoreError> {
         let (path, mark_path) = (shard_path(shards_dir, id), mark_path(shards_dir, id));
-        let free =
-            rustix::fs::statvfs(shards_dir).map_or(u64::MAX, |s| s.f_bavail.saturating_mul(s.f_frsize));
-        if free < size + LEFT_FREE {
-            return Err(StoreError::Full { dir: shards_dir.to_owned(), needed: size });
+        if free_bytes(shards_dir).unwrap_or(u64::MAX) < size + LEFT_FREE {
+            return Err(full(shards_dir, size));
         }
         let plain = File::options()
             .write(true)

@@ -221,7 +221,7 @@ impl TapLive {
     pub fn say(&self, who: Who, trouble: StoreError) {
         let mut troubles = lock(&self.troubles);
         if troubles.0[who as usize].is_none() {
-            tracing::error!(tap = %self.info.id, "{trouble}");
+            tracing::debug!(tap = %self.info.id, "{trouble}");
         }
         troubles.0[who as usize] = Some(trouble);
         self.in_trouble.fetch_or(who.bit(), Ordering::AcqRel);

@@ -18,7 +18,7 @@ mod staging;
 mod tail;
 mod writer;
 
-pub(crate) use file::shard_path;
+pub(crate) use file::{LEFT_FREE, full, shard_path};
 pub use format::FILE_HEADER_LEN;
 pub use format::RECORD_HEADER_LEN;
 pub(crate) use format::RecordHeader;

@@ -142,6 +142,8 @@ impl Shard {
         }
         let (start, end) = (offset as usize, offset as usize + len);
         match &self.live {
+            // Shorter than it was sealed: somebody has cut it.
+            Live::No if end > self.map.len() => Err(self.torn(offset)),
             Live::No => Ok(self.mapped(start..end)),
             Live::Here(live) => Ok(self.bytes_here(live, offset, len)),
             Live::Elsewhere { staging, .. } => self.bytes_elsewhere(staging, offset, len),
@@ -164,7 +166,9 @@ impl Shard {
         }
         // Up to the block's end, so that a live chunk lies in one slot. The record that crosses it comes alone.
         let block_end = (from / SLOT_LEN + 1) * SLOT_LEN;
-        let window = committed.min(block_end) - from;
+        let there = if let Live::No = self.live { committed.min(self.map.len() as u64) } else { committed };
+        let window =
+            there.min(block_end).checked_sub(from).filter(|w| *w > 0).ok_or_else(|| self.torn(from))?;
         if let Live::Here(live) = &self.live {
             // Its writer says where records end: at what is published, and in each block.
             let end = if committed <= block_end { Some(committed) } else { live.whole_end(from / SLOT_LEN) };

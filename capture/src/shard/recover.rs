@@ -15,7 +15,7 @@ use std::os::unix::fs::FileExt;
 pub struct Recovered {
     /// The shard.
     pub shard: ShardId,
-    /// Its length now.
+    /// Its length now; 0 when nothing of it was durable and it is gone.
     pub bytes: u64,
     /// Its packets now.
     pub packets: u64,
@@ -24,6 +24,12 @@ pub struct Recovered {
     pub complete: bool,
     /// Where the records stop making sense before that length, if they do; what is behind is kept, `verify` shows it.
     pub torn_at: Option<u64>,
+}
+
+/// Whether something was written that never became durable: without its mark nobody can say how much of it is as it was.
+fn holds_a_record(file: &File) -> bool {
+    let mut header = [0; RECORD_HEADER_LEN as usize];
+    file.read_exact_at(&mut header, FILE_HEADER_LEN).is_ok() && header.iter().any(|byte| *byte != 0)
 }
 
 /// Recovers all shards that a crash left unsealed.
@@ -98,10 +104,17 @@ fn one(store: &Store, shard: &ShardInfo) -> Result<Option<Recovered>, StoreError
     let bytes = published.unwrap_or(durable).max(FILE_HEADER_LEN);
     let scan = scan(&file, bytes);
     if scan.packets == 0 && bytes <= FILE_HEADER_LEN {
+        let held = published.is_none() && holds_a_record(&file);
         store.shard_deleted(shard.id)?;
         let _ = std::fs::remove_file(&path);
         let _ = std::fs::remove_file(&mark_path);
-        return Ok(None);
+        return Ok(held.then_some(Recovered {
+            shard: shard.id,
+            bytes: 0,
+            packets: 0,
+            complete: false,
+            torn_at: None,
+        }));
     }
     file.set_len(bytes).map_err(StoreError::io("trimming", &path))?;
     file.sync_all().map_err(StoreError::io("syncing", &path))?;

@@ -11,6 +11,7 @@
 use super::mapping::Mapping;
 use crate::{ShardId, StoreError, TapId};
 use std::fs::OpenOptions;
+use std::os::unix::fs::MetadataExt;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -281,14 +282,20 @@ pub fn place(store_dir: &Path, store: &str, tap: TapId, slots: usize) -> PathBuf
     let needed = file_len(slots);
     let room = rustix::fs::statvfs("/dev/shm").map(|s| s.f_bavail * s.f_frsize).unwrap_or(0);
     match room > needed + needed / 4 {
-        true => PathBuf::from(format!("/dev/shm/tapdeck-{store}-{tap}")),
+        true => in_memory(store_dir, store, tap),
         false => store_dir.join(format!("staging-{tap}")),
     }
 }
 
 /// Both places where [`place`] may have put a tap's staging file.
 pub fn places(store_dir: &Path, store: &str, tap: TapId) -> [PathBuf; 2] {
-    [PathBuf::from(format!("/dev/shm/tapdeck-{store}-{tap}")), store_dir.join(format!("staging-{tap}"))]
+    [in_memory(store_dir, store, tap), store_dir.join(format!("staging-{tap}"))]
+}
+
+/// Bound to the directory besides the store's id: a copy of the store has the same id, and must not take what is the original's.
+fn in_memory(store_dir: &Path, store: &str, tap: TapId) -> PathBuf {
+    let (device, inode) = std::fs::metadata(store_dir).map_or((0, 0), |found| (found.dev(), found.ino()));
+    PathBuf::from(format!("/dev/shm/tapdeck-{store}-{device:x}.{inode:x}-{tap}"))
 }
 
 /// The staging file of a tap that another process of this boot writes.

@@ -8,7 +8,7 @@
 use std::io::Write;
 use std::time::Duration;
 
-use capture::{CaptureTime, LinkType, StoreError};
+use capture::{CaptureTime, LinkType, ReadError, StoreError};
 
 use super::ExportError;
 use crate::footage::{Footage, PacketFilter, StreamInfo};
@@ -28,6 +28,8 @@ pub struct PcapReport {
     pub bytes: u64,
     /// Packets that retention deleted while they were to be read.
     pub gone: u64,
+    /// Packets whose record is damaged, or missing with its shard's file.
+    pub damaged: u64,
 }
 
 /// Writes the packets of `stream`'s flows from `from` up to and including `to`.
@@ -53,13 +55,25 @@ pub fn write(
             _ => match footage.store().shard(found.shard) {
                 Ok(shard) => shard,
                 Err(StoreError::Gone { .. }) => {
-                    report.gone += 1;
+                    // In the journal and not on disk: it was not retention.
+                    match footage.store().shard_info(found.shard) {
+                        Some(_) => report.damaged += 1,
+                        None => report.gone += 1,
+                    }
                     continue;
                 }
                 Err(e) => return Err(e.into()),
             },
         };
-        let record = shard.record(found.packet.offset)?;
+        let record = match shard.record(found.packet.offset) {
+            Ok(record) => record,
+            Err(ReadError::Torn { .. } | ReadError::Beyond { .. }) => {
+                report.damaged += 1;
+                open = Some((found.shard, shard));
+                continue;
+            }
+            Err(e) => return Err(e.into()),
+        };
         // The index finds by the millisecond; the record has the exact time.
         if record.time >= from && record.time <= to {
             match link {

@@ -146,10 +146,26 @@ impl Index {
         }
     }
 
-    /// Removes an index with everything in it. Nobody may have it open.
-    pub fn destroy(dir: &Path) -> Result<(), IndexError> {
-        Db::destroy(&Options::default(), dir)
-            .map_err(|source| IndexError::Database { doing: "remove itself", source })
+    /// Removes an index with everything in it, if there is one. Nobody may have it open.
+    pub fn remove(dir: &Path) -> Result<(), IndexError> {
+        match std::fs::remove_dir_all(dir) {
+            Err(source) if source.kind() != std::io::ErrorKind::NotFound => {
+                Err(IndexError::Directory { path: dir.into(), source })
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Puts the closed index `new` in the place of the one in `dir`, if there is one, which goes. A crash leaves the one or the other there.
+    pub fn replace(dir: &Path, new: &Path) -> Result<(), IndexError> {
+        use rustix::fs::{CWD, RenameFlags, renameat_with};
+        let placed = match renameat_with(CWD, new, CWD, dir, RenameFlags::EXCHANGE) {
+            Ok(()) => Ok(()),
+            // There is none, or the file system can't exchange two.
+            Err(_) => Self::remove(dir).map(|()| std::fs::rename(new, dir))?,
+        };
+        placed.map_err(|source| IndexError::Directory { path: dir.into(), source })?;
+        Self::remove(new)
     }
 
     /// Whether this is a reader's view beside a writing process.

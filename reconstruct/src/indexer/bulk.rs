@@ -7,13 +7,14 @@ use super::retain::drop_deleted;
 use crate::fold::FoldStats;
 use crate::index::Index;
 use capture::{SourceId, SourceInfo, SourceKind, Store, TapId, WriterLock};
+use std::path::Path;
 use std::sync::mpsc::{Receiver, TryRecvError};
 use std::time::Duration;
 
 /// What `reindex` made.
 pub struct Reindexed {
-    /// The index, open.
-    pub index: Index,
+    /// Streams in it.
+    pub streams: usize,
     /// Packets of retained shards that are in it.
     pub packets: u64,
     /// RTP packets of them.
@@ -44,19 +45,37 @@ pub fn bulk_index(
     Ok(driver.stats())
 }
 
-/// Makes the index anew from shards, journal and what is kept beside the shards, and gives it. Nobody may have it open.
+/// Makes the index anew from shards, journal and what is kept beside the shards. The one that is there stays until the new one is whole, and
+/// when this fails.
 pub fn reindex(
     store: &Store,
     lock: &WriterLock,
     progress: &mut Progress<'_>,
 ) -> Result<Reindexed, IndexerError> {
-    Index::destroy(&store.index_dir())?;
-    let index = Index::open(&store.index_dir())?;
+    let dir = store.index_dir();
+    let new = dir.with_extension("new");
+    Index::remove(&new)?;
+    let made = make(store, lock, &new, progress);
+    match &made {
+        Ok(_) => Index::replace(&dir, &new)?,
+        Err(_) => Index::remove(&new)?,
+    }
+    made
+}
+
+/// An index in `dir`, closed.
+fn make(
+    store: &Store,
+    lock: &WriterLock,
+    dir: &Path,
+    progress: &mut Progress<'_>,
+) -> Result<Reindexed, IndexerError> {
+    let index = Index::open(dir)?;
     let mut driver = Driver::new(store, &index, None, Mode::Bulk)?;
     let (packets, media_packets, cold) = on_one_core(|| fold_all(&mut driver, store, lock, progress))?;
     // A state may still have spoken of a shard that is gone.
     drop_deleted(store, &index)?;
-    Ok(Reindexed { index, packets, media_packets, cold })
+    Ok(Reindexed { streams: index.streams()?.len(), packets, media_packets, cold })
 }
 
 /// Packets, media packets, and the first source that was begun without a state that it should have had.

@@ -1,11 +1,11 @@
 //! The index made again is the index that the recorder made.
 
-use super::recording::{Recording, assert_same, dump, on_two_taps, traffic};
+use super::recording::{Recording, assert_same, on_two_taps, traffic};
 use crate::indexer::reindex;
 
 fn again(r: &Recording) -> (String, bool) {
     let made = reindex(&r.store, &r.lock, &mut |_, _| {}).unwrap();
-    (dump(&made.index), made.cold.is_some())
+    (r.dump(), made.cold.is_some())
 }
 
 #[test]
