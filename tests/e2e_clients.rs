@@ -35,7 +35,12 @@ fn live555_plays() {
     if !topology::live555() {
         return skip("live555 plays", "live555 is not built (scripts/lab/live555)");
     }
-    let store = Store::import(&[fixture("gst-udp-h264.pcap")]);
+    live555_plays_from("gst-udp-h264.pcap", Codec::H264);
+    live555_plays_from("gst-tcp-h265.pcap", Codec::H265);
+}
+
+fn live555_plays_from(capture: &str, codec: Codec) {
+    let store = Store::import(&[fixture(capture)]);
     let server = store.serve();
     let port = lab::program::free_address().port().to_string();
     let mut proxy = Command::new(root().join("scripts/lab/live555-proxy"))
@@ -70,7 +75,7 @@ fn live555_plays() {
         .map(|l| l.trim().into())
         .collect();
     let export = store.export(&word(&store.video()["id"]));
-    let all = recorded_frames(&export, Codec::H264, store.dir.path());
+    let all = recorded_frames(&export, codec, store.dir.path());
     assert!(seen.len() >= 10, "ffmpeg saw {} frames behind live555", seen.len());
     assert!(position(&all, &seen[..10]).is_some(), "what came through live555 is another picture");
 }
@@ -119,6 +124,44 @@ fn snapshots_show_the_picture() {
                 );
             }
         }
+    }
+}
+
+/// Who does not know a name says what is wanted: where it comes from, the codec, the number.
+#[test]
+fn streams_are_selected_by_what_they_are() {
+    let store = Store::import(&["gst-tcp-h265.pcap", "gst-udp-h264.pcap", "pcmu.pcap"].map(fixture));
+    let server = store.serve();
+    let mut wire = Wire::connect(server.address);
+    let mut ask = |query: &str| {
+        let url = format!("rtsp://{}/{query}", server.address);
+        wire.ask("DESCRIBE", &url, "Accept: application/sdp\r\n")
+    };
+    let id =
+        store.streams().iter().find(|s| s["codec"] == "h265").map(|s| word(&s["id"])).expect("there is one");
+    for (query, format) in [
+        ("?codec=h265".to_owned(), "H265/90000"),
+        ("?source=198.18.0.11&codec=h264".to_owned(), "H264/90000"),
+        ("?codec=pcmu".to_owned(), "PCMU/8000"),
+        (format!("?id={id}"), "H265/90000"),
+    ] {
+        let answer = ask(&query);
+        assert_eq!(answer.status, 200, "{query}: {}", answer.head);
+        let body = &answer.body;
+        assert!(
+            body.contains(format) || format == "PCMU/8000" && body.contains("RTP/AVP 0"),
+            "{query}: {body}"
+        );
+        assert_eq!(body.matches("m=").count(), 1, "{query}: {body}");
+    }
+    for nothing in ["?codec=aac", "?source=198.18.0.99", "?id=77", "nobody"] {
+        let answer = ask(nothing);
+        assert_eq!(answer.status, 404, "{nothing}: {}", answer.head);
+        assert!(
+            answer.head.lines().next().is_some_and(|line| line.len() > "RTSP/1.0 404 Not Found".len()),
+            "{}",
+            answer.head
+        );
     }
 }
 

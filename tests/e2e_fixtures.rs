@@ -7,9 +7,9 @@ use std::path::Path;
 
 use lab::audio::{self, assert_same_sound};
 use lab::fixture;
-use lab::nal::{Codec, assert_rest_of_video, assert_same_video};
+use lab::nal::{Codec, assert_rest_of_video, assert_same_video, is_key_picture, position, video};
 use lab::players::{frames, recorded_frames, samples};
-use lab::program::{Store, word};
+use lab::program::{Store, path_text, run, word};
 use lab::timing::{assert_same_frames, sent};
 
 fn codec_of(name: &str) -> (Codec, &'static str) {
@@ -152,6 +152,35 @@ fn the_same_file_twice_is_recognised() {
     let before = store.streams();
     store.add(&[fixture("gst-udp-h264.pcap")]);
     assert_eq!(store.streams(), before);
+}
+
+/// From the VMS's first picture to its last, by their times on the wire: that, and nothing else.
+#[test]
+fn a_range_is_exported_and_nothing_beside_it() {
+    need!("a range", "tshark");
+    for name in ["gst-udp-h264", "gst-udp-h265", "live555-udp-h264", "live555-udp-h265"] {
+        let (codec, extension) = codec_of(name);
+        let (capture, truth) = (fixture(&format!("{name}.pcap")), fixture(&format!("{name}.{extension}")));
+        let store = Store::import(std::slice::from_ref(&capture));
+        let theirs = video(&truth, codec);
+        let pictures = is_key_picture(&truth, codec).len();
+        let sent = sent(&capture);
+        let whole = video(&store.export(&word(&store.video()["id"])), codec);
+        let before = position(&whole, &theirs).expect("it is in the whole");
+        assert_eq!(before, 0, "{name}: the VMS has the first picture");
+        assert!(whole.len() > theirs.len() && sent.len() > pictures, "{name}: there must be more than that");
+        let time = |seconds: f64, micros: i64| {
+            jiff::Timestamp::from_microsecond((seconds * 1e6) as i64 + micros).expect("a time").to_string()
+        };
+        // A hair before the first packet of the first picture, and of the one after the last.
+        let (from, to) = (time(sent[0].captured, -5), time(sent[pictures].captured, -5));
+        let file = store.dir.path().join("range");
+        let id = word(&store.video()["id"]);
+        let to_file = path_text(&file);
+        run(&["export", &id, "--store", store.at(), "--from", &from, "--to", &to, "-o", to_file]);
+        assert_eq!(video(&file, codec).len(), theirs.len(), "{name}");
+        assert!(video(&file, codec) == theirs, "{name}: other units");
+    }
 }
 
 #[test]

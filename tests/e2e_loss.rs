@@ -25,16 +25,22 @@ struct Recorded {
 }
 
 /// The camera streams to the VMS for a few seconds while each `nth` packet that `rule` matches is lost at `place`.
-fn recorded(test: &str, transport: &str, place: Place, rule: &str, nth: u32) -> Option<Recorded> {
+fn recorded(
+    test: &str,
+    (server, codec): (Kind, Codec),
+    transport: &str,
+    (place, rule, nth): (Place, &str, u32),
+) -> Option<Recorded> {
     let mode = if place == Place::BeforeMirror { "vms" } else { "in" };
     let mut lab = Lab::up(test, &[("LAB_CAMERAS", "1"), ("LAB_MODE", mode)])?;
-    let arguments = ["--video", "h264", "--size", "640x360", "--kbps", "1500", "--gop", "15"];
-    let url = lab.camera(1, &Camera { server: Kind::GStreamer, arguments: &arguments });
+    let (video, format) = if codec == Codec::H264 { ("h264", "h264") } else { ("h265", "hevc") };
+    let arguments = ["--video", video, "--size", "640x360", "--kbps", "1500", "--gop", "15"];
+    let url = lab.camera(1, &Camera { server, arguments: &arguments });
     lab.lose(place, rule, nth);
     let store = Store::empty();
     let recorder = lab.record(&store.path, &[]);
-    let truth = lab.dir().join("truth.h264");
-    let vms = finish(lab.vms(&url, transport, "h264", 5.0, &truth), PATIENCE);
+    let truth = lab.dir().join("truth");
+    let vms = finish(lab.vms(&url, transport, format, 5.0, &truth), PATIENCE);
     assert!(vms.status.success(), "the VMS: {}", text(&vms.stderr));
     std::thread::sleep(Duration::from_millis(500));
     interrupt(&recorder);
@@ -53,25 +59,32 @@ fn retransmitted(lab: &Lab) -> u64 {
     line.split_whitespace().nth(1).and_then(|n| n.parse().ok()).expect("a count")
 }
 
-fn tcp_is_whole(test: &str, place: Place) {
+fn tcp_is_whole(test: &str, server: Kind, codec: Codec, place: Place) {
     need!(test, "ffmpeg", "nft", "nstat");
-    let Some(r) = recorded(test, "tcp", place, SEGMENTS, 25) else { return };
+    if server == Kind::Live555 && !lab::topology::live555() {
+        return lab::skip(test, "live555 is not built (scripts/lab/live555)");
+    }
+    let Some(r) = recorded(test, (server, codec), "tcp", (place, SEGMENTS, 25)) else { return };
     let again = retransmitted(&r.lab);
     assert!(again >= r.lost, "{} segments were lost and {again} sent again", r.lost);
     assert_eq!(r.video["lost"], 0, "{:#}", r.video);
-    assert_same_video(&r.store.export(&word(&r.video["id"])), &r.truth, Codec::H264);
+    assert_same_video(&r.store.export(&word(&r.video["id"])), &r.truth, codec);
 }
 
-/// The tap hears a segment that the VMS does not get, and hears it again.
-#[test]
-fn tcp_retransmits_what_was_lost_behind_the_mirror() {
-    tcp_is_whole("tcp_retransmits_what_was_lost_behind_the_mirror", Place::BehindMirror);
+macro_rules! tcp {
+    ($($test:ident: $server:expr, $codec:expr, $place:expr;)+) => {
+        $(#[test] fn $test() { tcp_is_whole(stringify!($test), $server, $codec, $place); })+
+    };
 }
 
-/// The tap hears only the retransmission, late and out of order.
-#[test]
-fn tcp_retransmits_what_was_lost_before_the_mirror() {
-    tcp_is_whole("tcp_retransmits_what_was_lost_before_the_mirror", Place::BeforeMirror);
+// Behind the mirror the tap hears a segment that the VMS does not get, and hears it again. Before it, it hears only the retransmission, late
+// and out of order.
+tcp! {
+    tcp_retransmits_what_was_lost_behind_the_mirror: Kind::GStreamer, Codec::H264, Place::BehindMirror;
+    tcp_retransmits_what_was_lost_before_the_mirror: Kind::GStreamer, Codec::H264, Place::BeforeMirror;
+    tcp_retransmits_h265_of_gst: Kind::GStreamer, Codec::H265, Place::BeforeMirror;
+    tcp_retransmits_h264_of_live555: Kind::Live555, Codec::H264, Place::BeforeMirror;
+    tcp_retransmits_h265_of_live555: Kind::Live555, Codec::H265, Place::BehindMirror;
 }
 
 /// UDP loses for good, but only for the VMS: the tap has more than the VMS.
@@ -79,7 +92,10 @@ fn tcp_retransmits_what_was_lost_before_the_mirror() {
 fn udp_that_only_the_vms_lost_is_there() {
     let test = "udp_that_only_the_vms_lost_is_there";
     need!(test, "ffmpeg", "nft");
-    let Some(r) = recorded(test, "udp", Place::BehindMirror, RTP, 40) else { return };
+    let Some(r) = recorded(test, (Kind::GStreamer, Codec::H264), "udp", (Place::BehindMirror, RTP, 40))
+    else {
+        return;
+    };
     assert_eq!(r.video["lost"], 0, "{:#}", r.video);
     let export = r.store.export(&word(&r.video["id"]));
     let (ours, theirs) = (lab::nal::video(&export, Codec::H264), lab::nal::video(&r.truth, Codec::H264));
@@ -102,7 +118,10 @@ fn udp_that_only_the_vms_lost_is_there() {
 fn udp_lost_before_the_mirror_is_counted() {
     let test = "udp_lost_before_the_mirror_is_counted";
     need!(test, "ffmpeg", "nft");
-    let Some(r) = recorded(test, "udp", Place::BeforeMirror, RTP, 40) else { return };
+    let Some(r) = recorded(test, (Kind::GStreamer, Codec::H264), "udp", (Place::BeforeMirror, RTP, 40))
+    else {
+        return;
+    };
     let told = r.video["lost"].as_u64().expect("a number");
     // Nobody can know of one that was lost behind the last that came.
     assert!(told == r.lost || told + 1 == r.lost, "{} were lost, {told} are told: {:#}", r.lost, r.video);

@@ -1,6 +1,9 @@
 //! A disk that runs full: the recording says so and loses what it must, nothing that is stored is harmed; when retention frees
 //! space it goes on. Needs root for a small file system of its own; without, it is skipped with the reason.
 
+#[path = "../../tests/lab/skip.rs"]
+mod skip;
+
 use capture::{
     Appended, CaptureTime, LinkType, NewTap, Provenance, Retention, ShardWriter, SourceKind, Store,
     StoreError, TapTail, WhenFull, WriterOptions,
@@ -61,9 +64,7 @@ impl Drop for SmallDisk {
 }
 
 fn disk_or_skip(test: &str) -> Option<SmallDisk> {
-    SmallDisk::mount()
-        .map_err(|why| println!("{test} is skipped, a small file system needs root: {why}"))
-        .ok()
+    SmallDisk::mount().map_err(|why| skip::skip(test, &format!("a small file system needs root: {why}"))).ok()
 }
 
 /// Packets of 1,000 bytes, numbered; `until` is asked after each batch. Which ones were dropped.

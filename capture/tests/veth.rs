@@ -1,6 +1,9 @@
 //! A live tap on a real interface: a veth pair whose other end is in a namespace. The link goes down and comes back, disappears and is
 //! made again; the tap itself never sends. Needs root; without, it is skipped with the reason.
 
+#[path = "../../tests/lab/skip.rs"]
+mod skip;
+
 use capture::{LiveConfig, LiveError, LiveTap, SourceKind, Store, TapTail};
 use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 use std::fs::File;
@@ -80,11 +83,13 @@ fn wait_for(what: &str, mut condition: impl FnMut() -> bool) {
     }
 }
 
+const TEST: &str = "a_link_that_goes_and_comes_back_is_recorded_and_never_spoken_on";
+
 #[test]
 fn a_link_that_goes_and_comes_back_is_recorded_and_never_spoken_on() {
     let lab = match Lab::new() {
         Ok(lab) => lab,
-        Err(why) => return println!("skipped, a veth pair needs root: {why}"),
+        Err(why) => return skip::skip(TEST, &format!("a veth pair needs root: {why}")),
     };
     let dir = tempfile::tempdir().unwrap();
     let store = Store::create(&dir.path().join("store")).unwrap();
@@ -94,7 +99,7 @@ fn a_link_that_goes_and_comes_back_is_recorded_and_never_spoken_on() {
     (config.filter, config.ring_bytes) = (Some("udp dst port 5004".into()), 8 << 20);
     (config.writer.shard_size, config.writer.staging_bytes) = (4 << 20, 8 << 20);
     let tap = match LiveTap::start(&store, &lock, source, config) {
-        Err(LiveError::Permission { .. }) => return println!("skipped: no permission to capture"),
+        Err(LiveError::Permission { .. }) => return skip::skip(TEST, "no permission to capture"),
         started => started.unwrap(),
     };
     lab.send(0..3_000);

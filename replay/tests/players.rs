@@ -2,6 +2,9 @@
 #![allow(missing_docs, reason = "a test")]
 
 mod common;
+#[path = "../../tests/lab/skip.rs"]
+mod skip;
+
 use common::*;
 use replay::Config;
 use replay::source::Packet;
@@ -19,7 +22,7 @@ fn installed(program: &str) -> bool {
         .status()
         .is_ok();
     if !found {
-        eprintln!("skipped: {program} is not installed");
+        skip::skip(&format!("players, {program}"), "it is not installed (scripts/install)");
     }
     found
 }

@@ -6,12 +6,13 @@ pub mod nal;
 pub mod players;
 pub mod program;
 pub mod rtsp;
+mod skip;
 pub mod timing;
 pub mod topology;
 
-use std::fs::OpenOptions;
-use std::io::Write;
 use std::path::{Path, PathBuf};
+
+pub use skip::skip;
 
 /// The repository's root.
 pub fn root() -> &'static Path {
@@ -20,16 +21,6 @@ pub fn root() -> &'static Path {
 
 pub fn fixture(file: &str) -> PathBuf {
     root().join("fixtures").join(file)
-}
-
-/// Says why a test is skipped: on standard error and, for `make test`, in the file that TAPDECK_SKIPPED names.
-pub fn skip(what: &str, why: &str) {
-    eprintln!("skipped {what}: {why}");
-    if let Some(file) = std::env::var_os("TAPDECK_SKIPPED")
-        && let Ok(mut file) = OpenOptions::new().append(true).create(true).open(file)
-    {
-        let _ = writeln!(file, "{what}: {why}");
-    }
 }
 
 /// True when the program `name` is on the path.
