@@ -199,3 +199,41 @@ fn unknown_command_and_flag() {
     assert_eq!(tapdeck().arg("recrod").output().expect("starts").status.code(), Some(2));
     assert_eq!(tapdeck().args(["streams", "--jsno"]).output().expect("starts").status.code(), Some(2));
 }
+
+/// What comes from the same definitions as the help: shells and `man` take it.
+#[test]
+fn completions_and_manual_are_well_formed() {
+    for shell in ["bash", "zsh", "fish"] {
+        let script = lab::program::run(&["completions", shell]).stdout;
+        assert!(text(&script).contains("reindex"), "{shell}");
+        if shell == "bash" {
+            let checked =
+                Command::new("bash").args(["-n", "-c"]).arg(text(&script)).status().expect("bash is there");
+            assert!(checked.success());
+        }
+    }
+    let page = text(&lab::program::run(&["man"]).stdout);
+    assert!(page.starts_with(".ie") || page.contains(".TH tapdeck"), "{}", &page[..page.len().min(200)]);
+    let of_export = text(&lab::program::run(&["man", "export"]).stdout);
+    assert!(of_export.contains("entrance") && of_export.contains(".SH"), "{of_export}");
+}
+
+#[test]
+fn the_unit_is_one_that_systemd_takes() {
+    need!("the systemd unit", "systemd-analyze");
+    let dir = tempfile::TempDir::with_prefix("tapdeck-test-").expect("a temporary directory");
+    let unit = std::fs::read_to_string(lab::root().join("packaging/tapdeck.service")).expect("the unit");
+    // As it stands after installing: the program is where the unit looks for it.
+    let named = unit.lines().find_map(|l| l.strip_prefix("ExecStart=")).expect("it starts something");
+    let program = named.split_whitespace().next().expect("a path");
+    let installed = dir.path().join("tapdeck.service");
+    std::fs::write(&installed, unit.replace(program, TAPDECK)).expect("our own directory");
+    let checked = Command::new("systemd-analyze")
+        .args(["verify", "--man=no"])
+        .arg(&installed)
+        .output()
+        .expect("it starts");
+    let said = text(&checked.stderr);
+    let ours: Vec<_> = said.lines().filter(|l| l.contains("tapdeck")).collect();
+    assert!(ours.is_empty(), "{said}");
+}

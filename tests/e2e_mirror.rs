@@ -8,8 +8,10 @@ use std::path::{Path, PathBuf};
 use std::process::Child;
 use std::time::Duration;
 
-use lab::nal::{Codec, assert_same_video};
-use lab::players::{frames_of, recorded_frames, recorded_pictures, snapshot, spawn_frames};
+use lab::nal::{self, Codec, assert_same_video};
+use lab::players::{
+    frames_of, gstreamer_ended, recorded_frames, recorded_pictures, snapshot, spawn_frames, spawn_gstreamer,
+};
 use lab::program::{Store, finish, interrupt, text, word};
 use lab::skip;
 use lab::timing::assert_part_of;
@@ -19,6 +21,8 @@ use serde_json::Value;
 const PATIENCE: Duration = Duration::from_secs(30);
 /// How many a live player shows.
 const FRAMES: &str = "25";
+/// How many NAL units GStreamer takes live.
+const UNITS: u32 = 60;
 
 /// One camera, one tap that records; both ends of what is compared.
 struct Scene {
@@ -144,10 +148,17 @@ fn records_and_plays_live(test: &str, server: Kind, codec: Codec) {
                 ),
             )
         });
+        let received = scene.lab.dir().join(format!("gst.{transport}"));
+        let gst = lab::have("gst-launch-1.0").then(|| {
+            let mut launch = scene.lab.at("client", "gst-launch-1.0");
+            spawn_gstreamer(&mut launch, &live, "udp", name(codec), &received, Some(UNITS))
+        });
         let png = scene.lab.dir().join(format!("{transport}.png"));
         let shot =
             snapshot(&mut scene.lab.at("client", "ffmpeg"), &["-rtsp_transport", "tcp", "-i", &live], &png);
         let seen = players.map(|(how, player)| (how, frames_of(player)));
+        let by_gst = gst.is_some();
+        gst.into_iter().for_each(gstreamer_ended);
         interrupt(&vms);
         let vms = finish(vms, PATIENCE);
         assert_eq!(vms.status.code(), Some(255), "the VMS, interrupted: {}", text(&vms.stderr));
@@ -157,6 +168,14 @@ fn records_and_plays_live(test: &str, server: Kind, codec: Codec) {
             let what = format!("camera over {transport}, client over {how}");
             assert_eq!(seen.len().to_string(), FRAMES, "{what}");
             assert_part_of(&what, &seen, &theirs, &truth);
+        }
+        if by_gst {
+            let (ours, all) = (nal::video(&received, codec), nal::video(&truth, codec));
+            assert!(ours.len() > 20, "GStreamer received {} units", ours.len());
+            assert!(
+                nal::position(&all, &ours).is_some(),
+                "GStreamer received something else, live over {transport}"
+            );
         }
         let pictures = recorded_pictures(&truth, codec, scene.lab.dir());
         assert!(

@@ -136,9 +136,20 @@ pub fn samples(input: &[&str], beside: &[&str]) -> Vec<i16> {
 
 /// Lets GStreamer's rtspsrc receive, depacketise and write Annex B until the server ends the stream.
 pub fn gstreamer(url: &str, protocol: &str, codec: &str, to: &Path) {
+    gstreamer_ended(spawn_gstreamer(&mut Command::new("gst-launch-1.0"), url, protocol, codec, to, None));
+}
+
+/// Starts it as `command` (which may enter a namespace first); a live stream has no end, but for `units`, after which it leaves.
+pub fn spawn_gstreamer(
+    command: &mut Command,
+    url: &str,
+    protocol: &str,
+    codec: &str,
+    to: &Path,
+    units: Option<u32>,
+) -> Child {
     let depay = format!("rtp{codec}depay");
     let caps = format!("video/x-{codec},stream-format=byte-stream,alignment=nal");
-    let mut command = Command::new("gst-launch-1.0");
     command.args([
         "-q",
         "rtspsrc",
@@ -147,8 +158,15 @@ pub fn gstreamer(url: &str, protocol: &str, codec: &str, to: &Path) {
         "latency=300",
         "!",
     ]);
-    command.args([&depay, "!", &caps, "!", "filesink", &format!("location={}", to.display())]);
-    let child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("gst-launch-1.0 starts");
+    command.args([&depay, "!", &caps, "!"]);
+    if let Some(units) = units {
+        command.args(["identity", &format!("eos-after={units}"), "!"]);
+    }
+    command.args(["filesink", &format!("location={}", to.display())]);
+    command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("gst-launch-1.0 starts")
+}
+
+pub fn gstreamer_ended(child: Child) {
     let output = finish(child, PATIENCE);
     let said = format!("{}{}", text(&output.stdout), text(&output.stderr));
     // After the last picture gst-launch pauses and closes at once, and rtspsrc's closing now and then interrupts its own PAUSE
