@@ -79,7 +79,7 @@ pub fn parse_range(
 ) -> Result<(CaptureTime, CaptureTime), TimeError> {
     let from = from.map(|text| parse(text, now)).transpose()?.unwrap_or(CaptureTime::MIN);
     let to = to.map(|text| parse(text, now)).transpose()?.unwrap_or(CaptureTime::MAX);
-    if from >= to {
+    if from > to {
         return Err(TimeError::Empty { from: rfc3339(from), to: rfc3339(to) });
     }
     Ok((from, to))
