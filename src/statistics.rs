@@ -4,7 +4,7 @@ use crate::failure::Failure;
 use crate::listing::{self, Fit};
 use crate::size::{ByteSize, count};
 use crate::times;
-use capture::{CaptureTime, JournalRecord, StatisticsRow, Store};
+use capture::{CaptureTime, StatisticsRow, Store};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 
@@ -22,8 +22,7 @@ pub struct Second {
 pub fn seconds(store: &Store, (from, to): (CaptureTime, CaptureTime)) -> Result<Vec<Second>, Failure> {
     let names: BTreeMap<_, _> = store.taps().into_iter().map(|tap| (tap.id, tap.name)).collect();
     let mut found = Vec::new();
-    for record in store.journal_records()? {
-        let JournalRecord::Statistics(statistics) = record else { continue };
+    for statistics in store.statistics(from, to)? {
         let interface = names.get(&statistics.tap).cloned().unwrap_or_else(|| statistics.tap.to_string());
         let in_range = statistics.seconds().filter(|(at, _)| (from..=to).contains(at));
         found.extend(in_range.map(|(from, row)| Second { from, interface: interface.clone(), row: *row }));

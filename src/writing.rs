@@ -47,7 +47,8 @@ impl WrittenStore {
 fn sentence(recovered: &Recovered) -> String {
     if recovered.bytes == 0 {
         return format!(
-            "shard {} had just been begun when the machine went down: nothing of it was safe on disk, its packets are lost",
+            "shard {} had just been begun: nothing of it was safe on disk yet, and its packets are not in memory any more (the machine was \
+             restarted, or this is a copy)",
             recovered.shard
         );
     }
@@ -59,8 +60,10 @@ fn sentence(recovered: &Recovered) -> String {
     );
     match recovered.complete {
         true => text.push_str("; nothing that was published is missing"),
-        false => text
-            .push_str("; the machine was restarted, so up to a second of its newest packets can be missing"),
+        false => text.push_str(
+            "; its newest packets are not in memory any more (the machine was restarted, or this is a copy), up to a second of them can be \
+             missing",
+        ),
     }
     if let Some(offset) = recovered.torn_at {
         text.push_str(&format!("; damaged from byte {offset} on, see `tapdeck verify`"));

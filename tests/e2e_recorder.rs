@@ -105,7 +105,7 @@ fn every_command_works_beside_it() {
     let lately = "rtsp://198.19.0.10:8554/door?from=-2s&to=now";
     let lately = frames_of(spawn_frames(
         &mut ffmpeg,
-        &["-fflags", "nofillin", "-rtsp_transport", "udp", "-i", lately],
+        &["-fflags", "nofillin", "-rtsp_transport", "tcp", "-i", lately],
     ));
     assert!(theirs.len() > 40 && lately.len() > 20, "{} and {} frames", theirs.len(), lately.len());
     drop(server);
@@ -180,7 +180,8 @@ fn it_keeps_one_capability_and_hears_everything() {
     assert_eq!(promiscuity(), before + 1);
     let mut threads = 0;
     for task in std::fs::read_dir(format!("/proc/{}/task", recorder.id())).expect("it runs").flatten() {
-        let said = std::fs::read_to_string(task.path().join("status")).expect("a thread's status");
+        // One that has ended meanwhile has none.
+        let Ok(said) = std::fs::read_to_string(task.path().join("status")) else { continue };
         let field = |name: &str| {
             let line = said.lines().find_map(|l| l.strip_prefix(name)).unwrap_or_else(|| panic!("{said}"));
             u64::from_str_radix(line.trim_start_matches(':').trim(), 16).expect("a mask")
@@ -228,7 +229,7 @@ fn what_the_ring_had_no_room_for_is_counted_and_explains_the_gaps() {
     let test = "what_the_ring_had_no_room_for_is_counted_and_explains_the_gaps";
     let Some(lab) = Lab::up(test, &[("LAB_CAMERAS", "1")]) else { return };
     let store = Store::empty();
-    let recorder = lab.record(&store.path, &["--buffer", "1MiB", "-f", "udp and src host 198.18.1.11"]);
+    let recorder = lab.record(&store.path, &["--buffer", "4MiB", "-f", "udp and src host 198.18.1.11"]);
     let pid = recorder.id().to_string();
     let signal =
         |name: &str| assert!(Command::new("kill").args([name, &pid]).status().is_ok_and(|s| s.success()));
@@ -236,7 +237,7 @@ fn what_the_ring_had_no_room_for_is_counted_and_explains_the_gaps() {
         let sent = scope.spawn(|| blast(&lab, "8000", "5"));
         std::thread::sleep(Duration::from_millis(1500));
         signal("-STOP");
-        std::thread::sleep(Duration::from_millis(1000));
+        std::thread::sleep(Duration::from_millis(1500));
         signal("-CONT");
         sent.join().expect("it has sent")
     });

@@ -39,7 +39,9 @@ pub enum StoreError {
         pid: u32,
     },
     /// No shard of that number is there (any more).
-    #[error("shard {shard} is not in the store (deleted by retention?)")]
+    #[error(
+        "shard {shard} is not in the store: deleted by retention, or its file is missing (`tapdeck verify` tells)"
+    )]
     Gone {
         /// The shard that was asked for.
         shard: ShardId,
@@ -60,15 +62,15 @@ pub enum StoreError {
     },
     /// No room for the next shard.
     #[error(
-        "no room in {} for a shard of {} MiB and {} MiB for the index, {} MiB are free: make room there, or give a smaller --shard-size (`tapdeck record` deletes the oldest footage by itself with --keep-bytes or --min-free)",
-        dir.display(), needed.div_ceil(1 << 20), LEFT_FREE >> 20, free >> 20
+        "no room in {} for a shard of {} MiB and {} MiB for the index, {}: make room there, or give a smaller --shard-size (`tapdeck record` deletes the oldest footage by itself with --keep-bytes or --min-free)",
+        dir.display(), needed.div_ceil(1 << 20), LEFT_FREE >> 20, room(*free, *needed)
     )]
     Full {
         /// The shards' directory.
         dir: PathBuf,
         /// The size of a shard in bytes.
         needed: u64,
-        /// What is free, in bytes.
+        /// What is free, in bytes; more than is needed, if a quota refuses it.
         free: u64,
     },
     /// The operating system said no.
@@ -117,4 +119,11 @@ pub enum ReadError {
     /// The store could not give the shard.
     #[error(transparent)]
     Store(#[from] StoreError),
+}
+
+fn room(free: u64, needed: u64) -> String {
+    match free < needed + LEFT_FREE {
+        true => format!("{} MiB are free", free >> 20),
+        false => "which a quota forbids".to_owned(),
+    }
 }

@@ -397,7 +397,7 @@ impl JournalFile {
     }
 }
 
-fn encode(record: &JournalRecord) -> Vec<u8> {
+pub(crate) fn encode(record: &JournalRecord) -> Vec<u8> {
     let body = postcard::to_stdvec(record).expect("plain data always encodes");
     let mut frame = Vec::with_capacity(FRAME_LEN + body.len());
     frame.extend(MAGIC);

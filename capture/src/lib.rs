@@ -17,6 +17,7 @@ mod live;
 mod priority;
 mod retain;
 mod shard;
+mod statistics;
 mod store;
 mod time;
 mod verify;

@@ -130,6 +130,7 @@ struct Inner {
     dir: PathBuf,
     id: StoreUuid,
     journal: Mutex<JournalFile>,
+    statistics: Mutex<crate::statistics::Log>,
     catalog: RwLock<Catalog>,
     /// Taps that this process writes.
     live: RwLock<HashMap<TapId, Arc<TapLive>>>,
@@ -225,6 +226,7 @@ impl Store {
             dir: dir.to_owned(),
             id: StoreUuid(id),
             journal: Mutex::new(journal),
+            statistics: Mutex::new(None),
             next_shard: AtomicU64::new(catalog.given.shard.0 + 1),
             catalog: RwLock::new(catalog),
             live: Default::default(),
@@ -371,9 +373,27 @@ impl Store {
         guard(&self.0.journal)
     }
 
+    pub(crate) fn statistics_log(&self) -> MutexGuard<'_, crate::statistics::Log> {
+        guard(&self.0.statistics)
+    }
+
     /// Bytes of the journal that no record could be read from.
     pub fn journal_damage(&self) -> u64 {
         guard(&self.0.journal).damaged()
+    }
+
+    /// A shard that is read beside its writer: `None` if retention has deleted it, which the journal is asked for once more. One that the
+    /// journal has and the disk has not is [`StoreError::Gone`].
+    pub fn shard_if_retained(&self, id: ShardId) -> Result<Option<Arc<Shard>>, StoreError> {
+        match self.shard(id) {
+            Err(StoreError::Gone { .. }) => {}
+            found => return found.map(Some),
+        }
+        self.refresh()?;
+        match self.shard(id) {
+            Err(StoreError::Gone { .. }) if self.shard_info(id).is_none() => Ok(None),
+            found => found.map(Some),
+        }
     }
 
     /// Opens a shard, or gives the one that is open.

@@ -122,6 +122,8 @@ pub struct Outlet {
     writer: Option<SharedWriter>,
     frames: VecDeque<Frame>,
     bytes: usize,
+    /// When the last RTP packet that is out was captured.
+    last: Option<CaptureTime>,
     /// Bytes of the first frame that are out already.
     written: usize,
     /// Held while a frame is partly out: nobody else may write in between.
@@ -140,6 +142,7 @@ impl Outlet {
             writer: None,
             frames: VecDeque::new(),
             bytes: 0,
+            last: None,
             written: 0,
             guard: None,
             counters,
@@ -190,9 +193,22 @@ impl Outlet {
         self.written > 0
     }
 
-    /// Capture time of the first RTP packet of which nothing is out yet.
-    pub fn first_unsent(&self) -> Option<CaptureTime> {
-        self.frames.iter().skip(usize::from(self.is_torn())).find_map(|frame| frame.time)
+    /// Throws away what waits, but for the rest of what was captured at one moment and is partly out: packets that came in one TCP segment.
+    /// Gives that moment, and the earliest of what was thrown away. (They are in the order of their numbers, not of their capture.)
+    pub fn keep_begun(&mut self) -> (Option<CaptureTime>, Option<CaptureTime>) {
+        let torn = usize::from(self.is_torn());
+        let begun = self.frames.front().filter(|_| torn > 0).and_then(|frame| frame.time).or(self.last);
+        let same = self.frames.iter().skip(torn).take_while(|frame| begun.is_some() && frame.time == begun);
+        let keep = torn + same.count();
+        let unsent = self.frames.iter().skip(keep).filter_map(|frame| frame.time).min();
+        self.frames.truncate(keep);
+        self.bytes = self.frames.iter().map(|f| f.len).sum();
+        (begun, unsent)
+    }
+
+    /// Whether nothing waits.
+    pub fn is_idle(&self) -> bool {
+        self.frames.is_empty()
     }
 
     /// Frees the recorder's memory.
@@ -270,6 +286,7 @@ impl Outlet {
         if let Some(frame) = self.frames.pop_front() {
             self.bytes -= frame.len;
             if !frame.is_rtcp() {
+                self.last = frame.time;
                 ClientCounters::add(&self.counters.packets, 1);
                 ClientCounters::add(&self.counters.bytes, frame.len as u64);
             }

@@ -398,34 +398,42 @@ impl Player {
     fn take_due(&mut self, play: &mut Play) {
         let now = Instant::now();
         while self.outlet.bytes() < self.context.config.batch_bytes {
-            let Some(packet) = play.queue.front() else { break };
-            let mut pacer = play.pacer.clone();
-            let place = pacer.place(packet.time, now);
-            let due = pacer.due(place);
-            if due > now + COALESCE {
+            if !self.take_if_due(play, now, now + COALESCE) {
                 break;
-            }
-            play.pacer = pacer;
-            let Some((slot, packet)) = play.queue.pop() else { break };
-            let counters = &self.context.counters;
-            counters.set_position(packet.time);
-            let lag = match play.live_since {
-                Some(_) => {
-                    Duration::from_nanos(u64::try_from(wall_clock().nanos_since(packet.time)).unwrap_or(0))
-                }
-                None => now.saturating_duration_since(due),
-            };
-            counters.lag_ns.store(u64::try_from(lag.as_nanos()).unwrap_or(u64::MAX), Relaxed);
-            play.resume_at = Some(packet.time);
-            let Some(s) = self.slots.get_mut(slot) else { continue };
-            match s.rewriter.rewrite(&packet, place.0) {
-                Ok(rewritten) => self.outlet.push(Frame::rtp(slot, packet, &rewritten)),
-                Err(_) => ClientCounters::add(&counters.unsent, 1),
             }
         }
         if now >= play.next_report {
             self.report(play, false);
         }
+    }
+
+    /// Moves the next packet, unless there is none that is due `by` then.
+    fn take_if_due(&mut self, play: &mut Play, now: Instant, by: Instant) -> bool {
+        let Some(packet) = play.queue.front() else { return false };
+        let mut pacer = play.pacer.clone();
+        let place = pacer.place(packet.time, now);
+        let due = pacer.due(place);
+        if due > by {
+            return false;
+        }
+        play.pacer = pacer;
+        let Some((slot, packet)) = play.queue.pop() else { return false };
+        let counters = &self.context.counters;
+        counters.set_position(packet.time);
+        let lag = match play.live_since {
+            Some(_) => {
+                Duration::from_nanos(u64::try_from(wall_clock().nanos_since(packet.time)).unwrap_or(0))
+            }
+            None => now.saturating_duration_since(due),
+        };
+        counters.lag_ns.store(u64::try_from(lag.as_nanos()).unwrap_or(u64::MAX), Relaxed);
+        play.resume_at = Some(packet.time);
+        let Some(s) = self.slots.get_mut(slot) else { return true };
+        match s.rewriter.rewrite(&packet, place.0) {
+            Ok(rewritten) => self.outlet.push(Frame::rtp(slot, packet, &rewritten)),
+            Err(_) => ClientCounters::add(&counters.unsent, 1),
+        }
+        true
     }
 
     /// Sends the outlet's frames. Meanwhile a live feed is emptied, so that nothing of the recorder's waits for this client.
@@ -477,9 +485,13 @@ impl Player {
 
     /// A command came: what is partly out is finished, the rest is dropped.
     async fn interrupted(&mut self, play: &mut Play) -> bool {
-        let unsent = self.outlet.first_unsent();
-        if self.outlet.is_torn() {
-            self.outlet.drop_unsent();
+        let (begun, unsent) = self.outlet.keep_begun();
+        // Who goes on begins with all of a moment: of this one the client has a part already.
+        let rest =
+            |play: &Play| unsent.is_none() && begun.is_some() && play.queue.front().map(|p| p.time) == begun;
+        let now = Instant::now();
+        while rest(play) && self.take_if_due(play, now, now + COALESCE) {}
+        if !self.outlet.is_idle() {
             let finished = tokio::time::timeout(self.context.config.stall_timeout, self.outlet.flush()).await;
             if !matches!(finished, Ok(Ok(()))) {
                 self.note(Note::Lost { session: self.context.session }).await;

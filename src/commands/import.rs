@@ -9,7 +9,7 @@ use crate::listing;
 use crate::options::ImportOptions;
 use crate::size::{ByteSize, several};
 use crate::writing::WrittenStore;
-use capture::{ImportError, ImportReport, SourceId, WhenFull, WriterOptions, import_file};
+use capture::{ImportError, ImportReport, SourceId, SourceKind, WhenFull, WriterOptions, import_file};
 use clap::Args;
 use reconstruct::footage::Footage;
 use reconstruct::index::Index;
@@ -86,15 +86,13 @@ impl Import {
             refused = file.refused();
             // The disk may have refused half-way: as after a kill, and then what others brought in is told all the same.
             in_order = file.result.is_ok() || written.recover(console);
-            if refused && in_order {
-                file.kept = kept(&written);
+            if file.result.is_err() && in_order {
+                file.kept = kept(&written, path);
             }
             if file.kept > 0 {
-                console.line(&format!(
-                    "tapdeck: {}: {} of it are in the store; the same command goes on there when there is room",
-                    path.display(),
-                    several(file.kept, "packet")
-                ));
+                let next = if refused { "; the same command goes on there when there is room" } else { "" };
+                let kept = several(file.kept, "packet");
+                console.line(&format!("tapdeck: {}: {kept} of it are in the store{next}", path.display()));
             }
             imported.push(file);
         }
@@ -152,11 +150,12 @@ fn strike_off(written: &WrittenStore, index: &Index, source: SourceId, console: 
     Ok(())
 }
 
-/// Packets of the source that was begun last and not brought to its end.
-fn kept(written: &WrittenStore) -> u64 {
-    let Some(last) = written.store.sources().into_iter().next_back().filter(|s| !s.complete) else {
-        return 0;
-    };
+/// Packets of a file that was begun last and not brought to its end.
+fn kept(written: &WrittenStore, path: &Path) -> u64 {
+    let of_file =
+        |kind: &SourceKind| matches!(kind, SourceKind::File { path: named, .. } if Path::new(named) == path);
+    let last = written.store.sources().into_iter().next_back();
+    let Some(last) = last.filter(|s| !s.complete && of_file(&s.kind)) else { return 0 };
     written.store.shards().iter().filter(|s| s.source == last.id).map(|s| s.packets).sum()
 }
 
@@ -231,7 +230,8 @@ fn report(
     console: &Console,
 ) -> Outcome {
     let done = || imported.iter().filter_map(|file| file.result.as_ref().ok());
-    let packets: u64 = done().map(|report| report.packets).sum();
+    let kept: u64 = imported.iter().map(|file| file.kept).sum();
+    let packets: u64 = kept + done().map(|report| report.packets).sum::<u64>();
     let bytes: u64 = done().map(|report| report.bytes).sum();
     if as_json {
         return listing::print_json(&json!({

@@ -151,9 +151,9 @@ fn list_stream(
             break;
         }
         let found = found?;
-        let Some(info) = store.shard_info(found.shard) else { continue };
-        let read = store.shard(found.shard).map_err(ReadError::from);
-        let record = match read.and_then(|shard| shard.record(found.packet.offset)) {
+        let info = store.shard_info(found.shard);
+        let read = store.shard_if_retained(found.shard).map_err(ReadError::from);
+        let record = match read.and_then(|shard| shard.map(|s| s.record(found.packet.offset)).transpose()) {
             Ok(record) => record,
             Err(ReadError::Store(StoreError::Gone { .. }) | ReadError::Torn { .. }) => {
                 damaged += 1;
@@ -161,6 +161,8 @@ fn list_stream(
             }
             Err(error) => return Err(error.into()),
         };
+        // Deleted by retention meanwhile.
+        let (Some(info), Some(record)) = (info, record) else { continue };
         let view = RecordView {
             offset: record.offset,
             time: record.time,
@@ -197,15 +199,15 @@ fn list_shard(
     left: u64,
     listing: &mut Listing,
 ) -> Result<u64, Failure> {
-    let shard = match store.shard(info.id) {
-        // Deleted a moment ago; or missing, which must not hide the others.
+    let shard = match store.shard_if_retained(info.id) {
+        Ok(Some(shard)) => shard,
+        Ok(None) => return Ok(0),
+        // Missing, which must not hide the others.
         Err(gone @ StoreError::Gone { .. }) => {
-            if store.shard_info(info.id).is_some() {
-                tracing::warn!("{gone}");
-            }
+            tracing::warn!("{gone}");
             return Ok(0);
         }
-        opened => opened?,
+        Err(error) => return Err(error.into()),
     };
     let mut position = 0;
     let mut listed = 0;

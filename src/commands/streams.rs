@@ -50,7 +50,7 @@ impl Streams {
             table.add_row(row(stream));
         }
         // Of what is left out, --json has it all; the camera is in most names.
-        listing::print_table(table, Fit { drop: &[2, 10, 9, 7, 3, 8, 5], wrap: None })
+        listing::print_table(table, Fit { drop: &[2, 10, 9, 7, 3, 6, 5, 8], wrap: None })
     }
 }
 

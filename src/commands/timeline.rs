@@ -52,10 +52,9 @@ impl Timeline {
         let segments = footage.segments(stream.id, from, to)?;
         let gaps = footage.gaps(stream.id, from, to)?;
         if self.json.json {
-            let mut documents = Vec::with_capacity(segments.len());
-            for segment in &segments {
-                documents.push(segment_document(segment, footage.ntp_mapping(segment.row.id, segment.last)?));
-            }
+            let reports = footage.last_reports(stream.id)?;
+            let documents: Vec<_> =
+                segments.iter().map(|s| segment_document(s, reports.get(&s.row.id).copied())).collect();
             return listing::print_json(&json!({
                 "stream": stream.id,
                 "name": stream.name,
@@ -126,11 +125,11 @@ fn segment_document(segment: &SegmentInfo, report: Option<RtcpMapping>) -> Value
         "reordered": segment.reordered,
         "access_units": segment.access_units,
         "clean_points": segment.clean_points,
-        "camera_clock": report.map(|report| json!({
+        "camera_clock": report.and_then(|report| report.camera_time().zip(Some(report))).map(|(said, report)| json!({
             "at": times::rfc3339(report.time),
-            "said": times::rfc3339(report.camera_time()),
+            "said": times::rfc3339(said),
             "rtp_timestamp": report.timestamp,
-            "ahead_seconds": report.camera_time().nanos_since(report.time) as f64 / 1e9,
+            "ahead_seconds": said.nanos_since(report.time) as f64 / 1e9,
         })),
     })
 }

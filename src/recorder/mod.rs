@@ -17,7 +17,7 @@ use crate::times;
 use crate::writing::WrittenStore;
 use capture::{
     CaptureTime, ClockWatch, JournalRecord, LiveConfig, LiveError, LiveTap, Retention, SourceId, SourceKind,
-    TapStats,
+    Store, StoreError, TapStats,
 };
 use housekeeping::{Hashing, Retaining};
 use news::News;
@@ -155,7 +155,7 @@ impl Recorder {
     fn journal_seconds(&mut self, console: &Console) {
         for (tap, _) in &mut self.taps {
             for record in tap.take_records() {
-                if let Err(error) = self.written.store.append(&record) {
+                if let Err(error) = noted(&self.written.store, &record) {
                     let what = match record {
                         JournalRecord::Drops(drops) => {
                             format!("{} packets were lost", drops.kernel + drops.nic + drops.ours)
@@ -264,7 +264,7 @@ impl Recorder {
             let stopped = tap.stop();
             // Before the indexer ends: losses explain gaps.
             for record in &stopped.records {
-                summary.told(console, self.written.store.append(record));
+                summary.told(console, noted(&self.written.store, record));
             }
             let named = stopped.result.map_err(|error| format!("{interface}: {error}"));
             summary.taps.push((interface, stopped.stats));
@@ -290,6 +290,14 @@ impl Summary {
                 self.failed = true;
             })
             .ok()
+    }
+}
+
+/// Statistics have a journal of their own.
+fn noted(store: &Store, record: &JournalRecord) -> Result<(), StoreError> {
+    match record {
+        JournalRecord::Statistics(statistics) => store.append_statistics(statistics),
+        other => store.append(other),
     }
 }
 

@@ -1,5 +1,7 @@
 //! What a tap counts. The kernel's counters are 32 bits wide and wrap; totals here don't.
 
+use crate::CaptureTime;
+use crate::import::wall_clock;
 use serde::Serialize;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU64};
@@ -28,6 +30,8 @@ pub struct TapStats {
     pub up: bool,
     /// How often the interface was opened again.
     pub reopened: u64,
+    /// When all of that was so; nothing before the first time.
+    pub counted: Option<CaptureTime>,
 }
 
 /// The capture thread's own counters: plain integers.
@@ -129,6 +133,7 @@ impl Shared {
             queue_bytes: 0,
             up,
             reopened: self.reopened.load(std::sync::atomic::Ordering::Relaxed),
+            counted: Some(wall_clock()),
         };
     }
 

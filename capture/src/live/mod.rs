@@ -32,7 +32,7 @@ use std::time::{Duration, Instant};
 
 /// Packets taken from the ring before they are published.
 const BATCH: usize = 512;
-/// How often totals are brought up to date: what is told of a second is right to a fifth of it.
+/// How often totals are brought up to date, or as often as the ring is looked at when it never gets empty (`LOOK`).
 const COUNT: Duration = Duration::from_millis(200);
 /// How long a tap waits before it tries to open an interface again that went away.
 const REOPEN: Duration = Duration::from_millis(500);
@@ -169,7 +169,7 @@ impl LiveTap {
         &self.interface
     }
 
-    /// Totals since the start; they are brought up to date five times a second.
+    /// Totals since the start; they are brought up to date several times a second.
     pub fn stats(&self) -> TapStats {
         let (queued_bytes, queue_bytes) = self.disk.queue();
         TapStats { queued_bytes, queue_bytes, ..self.shared.load() }
@@ -187,7 +187,7 @@ impl LiveTap {
 
     /// What the journal is to know since this was asked last: losses, and every ten times the statistics. To be called once a second.
     pub fn take_records(&mut self) -> Vec<JournalRecord> {
-        self.seconds.pass(self.stats(), wall_clock(), false)
+        self.seconds.pass(self.stats(), false)
     }
 
     /// Takes what is in the ring, brings everything to disk and seals.
@@ -198,7 +198,7 @@ impl LiveTap {
             Some(Err(panic)) => std::panic::resume_unwind(panic),
             None => Ok(()),
         };
-        let records = self.seconds.pass(self.stats(), wall_clock(), true);
+        let records = self.seconds.pass(self.stats(), true);
         Stopped { stats: self.stats(), records, result }
     }
 }

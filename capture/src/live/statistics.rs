@@ -1,4 +1,4 @@
-//! A tap's statistics, second by second, on their way into the journal.
+//! A tap's statistics, second by second, on their way into their journal.
 
 use super::counters::TapStats;
 use crate::journal::{JournalRecord, Statistics, StatisticsRow};
@@ -22,9 +22,14 @@ impl Seconds {
         Self { tap, before: TapStats::default(), at: now, from: now, rows: Vec::with_capacity(ROWS) }
     }
 
-    /// A second is over, by now it is `stats`. Gives what the journal is to know: losses at once, since they explain gaps; statistics when
-    /// there are [`ROWS`] of them, or it is the `last` time.
-    pub fn pass(&mut self, stats: TapStats, now: CaptureTime, last: bool) -> Vec<JournalRecord> {
+    /// A second is over, by `stats.counted` it was so. Gives what the journals are to know: losses at once, since they explain gaps; statistics
+    /// when there are [`ROWS`] of them, or it is the `last` time.
+    pub fn pass(&mut self, stats: TapStats, last: bool) -> Vec<JournalRecord> {
+        // As of when the counters were read, not of when they are asked for: else a loss could seem to lie behind the gap that it made.
+        let now = stats.counted.unwrap_or(self.at);
+        if now == self.at && !last {
+            return Vec::new();
+        }
         let (before, from) =
             (std::mem::replace(&mut self.before, stats.clone()), std::mem::replace(&mut self.at, now));
         let row = StatisticsRow {
@@ -47,9 +52,11 @@ impl Seconds {
             ours: row.dropped_ours,
         };
         let lost = drops.kernel + drops.nic + drops.ours > 0;
-        self.rows.push(row);
+        if row.millis > 0 || row.received > 0 {
+            self.rows.push(row);
+        }
         let mut records: Vec<_> = lost.then_some(JournalRecord::Drops(drops)).into_iter().collect();
-        if last || self.rows.len() >= ROWS {
+        if self.rows.len() >= ROWS || last && !self.rows.is_empty() {
             let rows = std::mem::replace(&mut self.rows, Vec::with_capacity(ROWS));
             let from = std::mem::replace(&mut self.from, now);
             records.push(JournalRecord::Statistics(Statistics { tap: self.tap, from, rows }));
@@ -64,6 +71,7 @@ mod tests {
 
     fn second(n: u64, lost: u64) -> TapStats {
         TapStats {
+            counted: Some(CaptureTime::from_nanos(1_000_000_000 * n.cast_signed())),
             received: 100 * n + lost,
             packets: 100 * n,
             bytes: 50_000 * n,
@@ -78,7 +86,7 @@ mod tests {
         let mut seconds = Seconds::new(TapId(4), at(0));
         let mut records = Vec::new();
         for n in 1..=25 {
-            let told = seconds.pass(second(n, if n >= 7 { 3 } else { 0 }), at(n), n == 25);
+            let told = seconds.pass(second(n, if n >= 7 { 3 } else { 0 }), n == 25);
             let lost = told
                 .iter()
                 .any(|r| matches!(r, JournalRecord::Drops(d) if (d.ours, d.from, d.to) == (3, at(6), at(7))));

@@ -221,7 +221,12 @@ impl TapLive {
     pub fn say(&self, who: Who, trouble: StoreError) {
         let mut troubles = lock(&self.troubles);
         if troubles.0[who as usize].is_none() {
-            tracing::debug!(tap = %self.info.id, "{trouble}");
+            match trouble {
+                // Whoever waits for room tells of it.
+                StoreError::Full { .. } => tracing::debug!(tap = %self.info.id, "{trouble}"),
+                // Tried again, perhaps with success: still a disk to look at.
+                _ => tracing::warn!(tap = %self.info.id, "{trouble}"),
+            }
         }
         troubles.0[who as usize] = Some(trouble);
         self.in_trouble.fetch_or(who.bit(), Ordering::AcqRel);

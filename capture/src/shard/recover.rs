@@ -53,6 +53,8 @@ pub fn recover(store: &Store, _lock: &WriterLock) -> Result<Vec<Recovered>, Stor
 /// Finishes what a kill left half done around a shard's birth and end: files that the journal has struck off, files that it
 /// never came to know (nothing was written into them yet), and marks of sealed shards.
 fn sweep(store: &Store) -> Result<(), StoreError> {
+    // An index that was being made anew beside the one that is there.
+    let _ = std::fs::remove_dir_all(store.index_dir().with_extension("new"));
     let dir = store.shards_dir();
     // A journal that was damaged may have known them: then they stay, and their numbers are not used again.
     let trusted = store.journal_damage() == 0;

@@ -52,14 +52,15 @@ pub fn write(
         let found = found?;
         let shard = match open.take() {
             Some((id, shard)) if id == found.shard => shard,
-            _ => match footage.store().shard(found.shard) {
-                Ok(shard) => shard,
+            _ => match footage.store().shard_if_retained(found.shard) {
+                Ok(Some(shard)) => shard,
+                Ok(None) => {
+                    report.gone += 1;
+                    continue;
+                }
+                // In the journal and not on disk: it was not retention.
                 Err(StoreError::Gone { .. }) => {
-                    // In the journal and not on disk: it was not retention.
-                    match footage.store().shard_info(found.shard) {
-                        Some(_) => report.damaged += 1,
-                        None => report.gone += 1,
-                    }
+                    report.damaged += 1;
                     continue;
                 }
                 Err(e) => return Err(e.into()),

@@ -28,6 +28,7 @@ pub use types::{
 use crate::index::{Index, SegmentId, StreamId};
 use crate::model::SessionRow;
 use capture::{CaptureTime, Store};
+use std::collections::BTreeMap;
 
 /// A store with its index, for reading. Cheap to clone.
 #[derive(Clone)]
@@ -109,17 +110,16 @@ impl Footage {
         Ok(gaps)
     }
 
-    /// The camera's clock as its last sender report before `time` has it, or the first after.
-    pub fn ntp_mapping(
-        &self,
-        segment: SegmentId,
-        time: CaptureTime,
-    ) -> Result<Option<RtcpMapping>, FootageError> {
-        let Some(row) = self.index.segment(segment)? else { return Ok(None) };
-        let reports = self.index.reports(row.stream)?;
-        let of_segment = || reports.iter().filter(|r| r.segment == segment);
-        let before = of_segment().filter(|r| r.time <= time).max_by_key(|r| r.time);
-        let found = before.or_else(|| of_segment().min_by_key(|r| r.time));
-        Ok(found.map(|r| RtcpMapping { time: r.time, timestamp: r.timestamp, ntp: r.ntp }))
+    /// The last sender report of each of a stream's segments: what the camera's clock said then.
+    pub fn last_reports(&self, stream: StreamId) -> Result<BTreeMap<SegmentId, RtcpMapping>, FootageError> {
+        let mut last = BTreeMap::<SegmentId, RtcpMapping>::new();
+        for r in self.index.reports(stream)? {
+            let report = RtcpMapping { time: r.time, timestamp: r.timestamp, ntp: r.ntp };
+            let newest = last.entry(r.segment).or_insert(report);
+            if report.time > newest.time {
+                *newest = report;
+            }
+        }
+        Ok(last)
     }
 }

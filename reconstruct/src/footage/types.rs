@@ -207,15 +207,16 @@ pub struct RtcpMapping {
 }
 
 impl RtcpMapping {
-    /// What the camera's clock said when it sent the report (RFC 3550, section 4; eras as in RFC 4330, section 3).
-    pub fn camera_time(&self) -> CaptureTime {
+    /// What the camera's clock said when it sent the report (RFC 3550, section 4; eras as in RFC 4330, section 3). Nothing if that is no time
+    /// of day: a camera without one sends 0 or the time since it was started.
+    pub fn camera_time(&self) -> Option<CaptureTime> {
         const UNIX_EPOCH: i64 = 2_208_988_800;
         const ERA: i64 = 1 << 32;
-        let seconds = (self.ntp >> 32).cast_signed();
-        // From 2036 on it counts from 0 again.
-        let since_1900 = if seconds < ERA / 2 { seconds + ERA } else { seconds };
-        let nanos = ((self.ntp & 0xffff_ffff) * 1_000_000_000) >> 32;
-        CaptureTime::from_nanos((since_1900 - UNIX_EPOCH) * 1_000_000_000 + nanos.cast_signed())
+        const TEN_YEARS_NANOS: u64 = 10 * 365 * 86_400 * 1_000_000_000;
+        let seconds = (self.ntp >> 32).cast_signed() - UNIX_EPOCH;
+        let nanos = (((self.ntp & 0xffff_ffff) * 1_000_000_000) >> 32).cast_signed();
+        let times = [seconds, seconds + ERA].map(|s| CaptureTime::from_nanos(s * 1_000_000_000 + nanos));
+        times.into_iter().find(|time| time.nanos_since(self.time).unsigned_abs() < TEN_YEARS_NANOS)
     }
 }
 

@@ -156,16 +156,22 @@ impl Index {
         }
     }
 
-    /// Puts the closed index `new` in the place of the one in `dir`, if there is one, which goes. A crash leaves the one or the other there.
+    /// Puts the closed index `new` in the place of the one in `dir`, if there is one, which goes; both on one file system. A crash leaves
+    /// the one or the other there.
     pub fn replace(dir: &Path, new: &Path) -> Result<(), IndexError> {
         use rustix::fs::{CWD, RenameFlags, renameat_with};
-        let placed = match renameat_with(CWD, new, CWD, dir, RenameFlags::EXCHANGE) {
-            Ok(()) => Ok(()),
-            // There is none, or the file system can't exchange two.
-            Err(_) => Self::remove(dir).map(|()| std::fs::rename(new, dir))?,
-        };
-        placed.map_err(|source| IndexError::Directory { path: dir.into(), source })?;
-        Self::remove(new)
+        use rustix::io::Errno;
+        let failed = |source: std::io::Error| IndexError::Replace { path: dir.into(), source };
+        match renameat_with(CWD, new, CWD, dir, RenameFlags::EXCHANGE) {
+            Ok(()) => Self::remove(new),
+            Err(Errno::NOENT) => std::fs::rename(new, dir).map_err(failed),
+            // The file system can't exchange two.
+            Err(Errno::INVAL | Errno::NOSYS | Errno::OPNOTSUPP) => {
+                Self::remove(dir)?;
+                std::fs::rename(new, dir).map_err(failed)
+            }
+            Err(error) => Err(failed(error.into())),
+        }
     }
 
     /// Whether this is a reader's view beside a writing process.

@@ -14,6 +14,14 @@ pub enum IndexError {
         /// What the database says.
         source: rocksdb::Error,
     },
+    /// The new index could not be put in the old one's place.
+    #[error("{} can't be replaced by the index that was made: {source}", path.display())]
+    Replace {
+        /// The directory.
+        path: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
     /// A directory could not be made.
     #[error("{} can't be made: {source}", path.display())]
     Directory {

@@ -52,13 +52,17 @@ pub fn reindex(
     lock: &WriterLock,
     progress: &mut Progress<'_>,
 ) -> Result<Reindexed, IndexerError> {
-    let dir = store.index_dir();
+    // It may be a link to another disk.
+    let dir = std::fs::canonicalize(store.index_dir()).unwrap_or_else(|_| store.index_dir());
     let new = dir.with_extension("new");
     Index::remove(&new)?;
-    let made = make(store, lock, &new, progress);
-    match &made {
-        Ok(_) => Index::replace(&dir, &new)?,
-        Err(_) => Index::remove(&new)?,
+    let made = make(store, lock, &new, progress).and_then(|made| {
+        Index::replace(&dir, &new)?;
+        Ok(made)
+    });
+    if made.is_err() {
+        // That it failed is what matters.
+        let _ = Index::remove(&new);
     }
     made
 }
