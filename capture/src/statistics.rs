@@ -142,11 +142,8 @@ mod tests {
         assert_eq!(store.statistics(CaptureTime::MIN, CaptureTime::MAX).unwrap().len(), 20_000);
         assert_eq!(files(&journal).unwrap().len(), many);
         for n in 0..2 * FILES_MAX as i64 {
-            std::fs::write(
-                journal.join(format!("statistics-{}.journal", 1_000_000 + n)),
-                vec![0; FILE_BYTES as usize],
-            )
-            .unwrap();
+            let full = File::create(journal.join(format!("statistics-{}.journal", 1_000_000 + n))).unwrap();
+            full.set_len(FILE_BYTES).unwrap();
         }
         let store = Store::open(store.dir()).unwrap();
         store.append_statistics(&ten_seconds(5)).unwrap();

@@ -151,7 +151,6 @@ fn list_stream(
             break;
         }
         let found = found?;
-        let info = store.shard_info(found.shard);
         let read = store.shard_if_retained(found.shard).map_err(ReadError::from);
         let record = match read.and_then(|shard| shard.map(|s| s.record(found.packet.offset)).transpose()) {
             Ok(record) => record,
@@ -162,7 +161,7 @@ fn list_stream(
             Err(error) => return Err(error.into()),
         };
         // Deleted by retention meanwhile.
-        let (Some(info), Some(record)) = (info, record) else { continue };
+        let (Some(record), Some(info)) = (record, store.shard_info(found.shard)) else { continue };
         let view = RecordView {
             offset: record.offset,
             time: record.time,

@@ -21,11 +21,11 @@ Examples:
   tapdeck status --store /var/lib/tapdeck
   tapdeck status --store /var/lib/tapdeck --json | jq '.recorder.interfaces[] | {name, packets_per_second}'
   watch -n 2 tapdeck status --store /var/lib/tapdeck
-  tapdeck status --store /var/lib/tapdeck --from -5m        what each interface received and lost, second by second
-  tapdeck status --store /var/lib/tapdeck --from -1d --json | jq '.[] | select(.dropped_by_kernel > 0)'
+  tapdeck status --store /var/lib/tapdeck --from -5m       each second of the last five minutes
+  tapdeck status --store DIR --from -1d --json | jq '.[] | select(.dropped_by_kernel > 0)'
 
-Seconds are kept as long as the footage of their time. KERNEL, NIC and US are packets that were lost, by where; QUEUED is what waited
-for the disk. Without a recorder it says what the store holds. Exit status: 0 in both cases; `.recorder` is null without one.")]
+Seconds are kept as long as the footage of their time, and at most 256 MiB of them. KERNEL, NIC and US are packets that were lost, by \
+where; QUEUED is what waited for the disk. Without a recorder it says what the store holds. Exit status: 0 in both cases; `.recorder` is null without one.")]
 pub struct Status {
     /// Which seconds.
     #[command(flatten)]
@@ -60,6 +60,9 @@ impl Status {
         let range = times::parse_range(self.range.from.as_deref(), self.range.to.as_deref(), times::now())?;
         let seconds = statistics::seconds(store, range)?;
         if !self.json.json {
+            if seconds.is_empty() {
+                return listing::print_lines(["no second of a recording lies in that time"]);
+            }
             return statistics::print(&seconds);
         }
         let mut array = JsonArray::begin()?;

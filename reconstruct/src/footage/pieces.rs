@@ -38,23 +38,15 @@ impl Pieces {
         if let Some(shard) = self.open.iter().find(|s| s.id() == id) {
             return Ok(Some(shard.clone()));
         }
-        let shard = match footage.store.shard(id) {
-            // A shard that another process has begun since is not known here yet.
-            Err(StoreError::Gone { .. }) => {
-                footage.store.refresh()?;
-                footage.store.shard(id)
-            }
-            other => other,
-        };
-        match shard {
-            Ok(shard) => {
+        match footage.store.shard_if_retained(id) {
+            Ok(Some(shard)) => {
                 if self.open.len() == 2 {
                     self.open.remove(0);
                 }
                 self.open.push(shard.clone());
                 Ok(Some(shard))
             }
-            Err(StoreError::Gone { .. }) => Ok(None),
+            Ok(None) | Err(StoreError::Gone { .. }) => Ok(None),
             Err(e) => Err(e.into()),
         }
     }
