@@ -8,7 +8,7 @@ use std::path::Path;
 use std::process::Command;
 
 use lab::fixture;
-use lab::program::{Store, path_text, text};
+use lab::program::{Store, json, path_text, text, word};
 
 /// Of one SSRC. tshark counts a packet that a mirror doubled twice and takes it off what is lost; tapdeck tells it apart as duplicate.
 #[derive(PartialEq, Eq, Debug)]
@@ -110,6 +110,43 @@ fn frames_that_a_tap_missed() {
             "{name}: nothing is missing: {theirs:?}"
         );
         assert_eq!(ours(&cut), theirs, "{name}, without each {nth}th frame");
+    }
+}
+
+/// What the camera's clock said in its last sender report: NTP and RTP time as tshark reads them.
+#[test]
+fn the_cameras_clock() {
+    need!("agreement", "tshark");
+    for name in ["gst-udp-h264", "gst-tcp-h265"] {
+        let capture = fixture(&format!("{name}.pcap"));
+        let store = Store::import(std::slice::from_ref(&capture));
+        let video = store.video();
+        let line = json(&["timeline", &word(&video["name"]), "--store", store.at(), "--json"]);
+        let clock = &line["segments"][0]["camera_clock"];
+        let ssrc = number(&line["segments"][0]["ssrc"]);
+        let mut tshark = Command::new("tshark");
+        tshark.args(["-r", path_text(&capture), "-Y", "rtcp.pt == 200", "-T", "fields"]);
+        tshark.args([
+            "-e",
+            "rtcp.senderssrc",
+            "-e",
+            "rtcp.timestamp.ntp.msw",
+            "-e",
+            "rtcp.timestamp.ntp.lsw",
+        ]);
+        tshark.args(["-e", "rtcp.timestamp.rtp"]);
+        let said = text(&tshark.output().expect("tshark is there").stdout);
+        let mut reports = said.lines().map(|line| line.split('\t').collect::<Vec<_>>());
+        let of_video =
+            |fields: &Vec<&str>| u64::from_str_radix(fields[0].trim_start_matches("0x"), 16) == Ok(ssrc);
+        let last =
+            reports.rfind(of_video).unwrap_or_else(|| panic!("{name}: no report of {ssrc:x} in {said}"));
+        let number = |at: usize| last[at].parse::<f64>().unwrap_or_else(|e| panic!("{last:?}: {e}"));
+        assert_eq!(clock["rtp_timestamp"].as_f64(), Some(number(3)), "{name}: {clock:#}");
+        let told: jiff::Timestamp = word(&clock["said"]).parse().expect("a time");
+        let theirs = number(1) - 2_208_988_800.0 + number(2) / 2f64.powi(32);
+        let off = told.as_nanosecond() as f64 / 1e9 - theirs;
+        assert!(off.abs() < 1e-5, "{name}: {off} s off: {clock:#}");
     }
 }
 
