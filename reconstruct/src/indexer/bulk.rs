@@ -9,7 +9,10 @@ use crate::index::Index;
 use capture::{SourceId, SourceInfo, SourceKind, Store, TapId, WriterLock};
 use std::path::Path;
 use std::sync::mpsc::{Receiver, TryRecvError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
+
+/// How often progress is told.
+const PROGRESS: Duration = Duration::from_millis(50);
 
 /// What `reindex` made.
 pub struct Reindexed {
@@ -27,12 +30,6 @@ pub struct Reindexed {
 /// Told bytes done and in all.
 pub type Progress<'a> = dyn FnMut(u64, u64) + Send + 'a;
 
-/// Runs the driver in a thread of the pool that it shares its work with: from outside, each of its steps would go to another one,
-/// and the fold's state from one core's cache to another's.
-fn on_one_core<T: Send>(body: impl FnOnce() -> T + Send) -> T {
-    rayon::scope(|_| body())
-}
-
 /// Folds every source that is not folded yet, in the order of their numbers. `progress` is told bytes done and in all.
 pub fn bulk_index(
     store: &Store,
@@ -41,7 +38,7 @@ pub fn bulk_index(
     progress: &mut Progress<'_>,
 ) -> Result<FoldStats, IndexerError> {
     let mut driver = Driver::new(store, index, None, Mode::Bulk)?;
-    on_one_core(|| fold_all(&mut driver, store, lock, progress))?;
+    fold_all(&mut driver, store, lock, progress)?;
     Ok(driver.stats())
 }
 
@@ -76,7 +73,7 @@ fn make(
 ) -> Result<Reindexed, IndexerError> {
     let index = Index::open(dir)?;
     let mut driver = Driver::new(store, &index, None, Mode::Bulk)?;
-    let (packets, media_packets, cold) = on_one_core(|| fold_all(&mut driver, store, lock, progress))?;
+    let (packets, media_packets, cold) = fold_all(&mut driver, store, lock, progress)?;
     // A state may still have spoken of a shard that is gone.
     drop_deleted(store, &index)?;
     Ok(Reindexed { streams: index.streams()?.len(), packets, media_packets, cold })
@@ -94,6 +91,7 @@ fn fold_all(
     let total: u64 = store.shards().iter().map(|s| s.bytes).sum();
     let (sources, first) = (store.sources(), driver.source());
     let (mut packets, mut media_packets, mut cold) = (0, 0, None);
+    let mut told = Instant::now();
     for source in sources.iter().filter(|s| s.id >= first) {
         if source.id > first && cold.is_none() {
             cold = begin(driver, store, lock, source.id)?;
@@ -102,7 +100,11 @@ fn fold_all(
         driver.begin_source(source.id, &taps_of(store, source.id));
         while driver.step()? != Step::End {
             driver.commit_if_due()?;
-            progress(total.saturating_sub(driver.lag_bytes()).min(total), total);
+            // How far it is takes a look at every shard that there is.
+            if told.elapsed() >= PROGRESS {
+                told = Instant::now();
+                progress(total.saturating_sub(driver.lag_bytes()).min(total), total);
+            }
         }
         if !may_go_on(source) || sources.last().is_some_and(|last| last.id != source.id) {
             driver.end_source()?;

@@ -1,7 +1,7 @@
-//! Commits: what is written in one piece, and the thread that writes it while packets are being captured.
+//! Commits: what is written in one piece, and the thread that writes it.
 //!
-//! With 300 cameras over TCP a commit takes some 15 ms, once a second and at the beginning of each shard. Live viewers do not wait for it: the fold goes on
-//! as soon as its state is written down, the rest (encoding, the database) happens here, in order.
+//! With 300 cameras over TCP a commit takes some 15 ms, once a second and at the beginning of each shard. Neither live viewers nor a `reindex` wait for it: the
+//! fold goes on as soon as its state is written down, the rest (encoding, the database) happens here, in order.
 
 use super::error::IndexerError;
 use super::kept::{Keeper, State};
@@ -137,6 +137,14 @@ impl Committer {
         Ok(())
     }
 
+    /// Ends the thread, when all that it was given is written and what is to stand beside the shards stands there.
+    pub fn close(&mut self) {
+        self.commits = None;
+        if let Some(thread) = self.thread.take() {
+            let _ = thread.join();
+        }
+    }
+
     /// The thread has ended before.
     fn fail(&mut self) -> Result<(), IndexerError> {
         match self.thread.take().map(JoinHandle::join) {
@@ -148,10 +156,7 @@ impl Committer {
 
 impl Drop for Committer {
     fn drop(&mut self) {
-        self.commits = None;
-        if let Some(thread) = self.thread.take() {
-            let _ = thread.join();
-        }
+        self.close();
     }
 }
 

@@ -2,26 +2,26 @@
 //!
 //! Owned by one thread. A commit is one atomic write of rows, state and positions: a crash neither repeats nor skips a packet.
 
+use super::ahead::Dissectors;
 use super::committer::{Commit, Committer, Keep};
 use super::error::IndexerError;
-use super::feed::{Batch, Feed, Refill};
-use super::kept::Keeper;
+use super::feed::{Feed, Refill};
 use super::order::{Head, Next, next};
 use super::saved::Saved;
 use crate::fold::{FlowHasher, Fold, FoldEvent, FoldStats, Limits, Observation, Place};
 use crate::footage::{Footage, LiveHub};
-use crate::index::{Index, IndexError, Row};
+use crate::index::{Index, Row};
 use capture::{CaptureTime, ShardId, SourceId, Store, TapId};
-use rayon::prelude::*;
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 /// How long a packet waits for a quiet tap of the same source that has not said how far it is.
 const SKEW: Duration = Duration::from_millis(250);
-/// Chunks (about 1 MiB each) of a tap that are taken apart ahead of the fold in bulk.
-const AHEAD_BULK: usize = 4;
+/// Chunks (about 1 MiB each) of a tap that are known and not folded, in bulk: the one that is being folded, and those that other cores take
+/// apart meanwhile.
+const AHEAD_BULK: usize = 8;
 /// Likewise live: one is folded while the next is written.
-const AHEAD_LIVE: usize = 1;
+const AHEAD_LIVE: usize = 2;
 /// Packets whose headers are fetched before they are folded, and the cache lines that these take.
 const FETCH_AHEAD: usize = 6;
 const HEADER_LINES: usize = 3;
@@ -56,6 +56,8 @@ pub struct Driver {
     index: Index,
     hub: Option<LiveHub>,
     footage: Footage,
+    /// The other cores, in bulk.
+    dissectors: Option<Dissectors>,
     mode: Mode,
     fold: Fold,
     hasher: FlowHasher,
@@ -65,17 +67,12 @@ pub struct Driver {
     /// The shard that each tap was in last.
     in_shard: BTreeMap<TapId, ShardId>,
     checkpoints: Vec<ShardId>,
-    /// Writes commits while packets are being captured.
-    committer: Option<Committer>,
+    committer: Committer,
     latest: CaptureTime,
     /// The latest packet of the source that was folded, whichever tap's.
     folded_to: CaptureTime,
     waiting_since: Option<Instant>,
     committed: Instant,
-    /// Commits of bulk indexing, in order, that are not written yet: that happens beside the folding of what follows.
-    unwritten: Vec<Commit>,
-    /// Of bulk indexing.
-    keeper: Keeper,
     dirty: bool,
     drops_read: usize,
     /// Packets that were folded behind later ones of other taps: they became known too late.
@@ -106,6 +103,7 @@ impl Driver {
             store: store.clone(),
             index: index.clone(),
             hub,
+            dissectors: (mode == Mode::Bulk).then(Dissectors::start).transpose()?,
             mode,
             hasher: fold.hasher().clone(),
             fold,
@@ -114,13 +112,11 @@ impl Driver {
             positions,
             in_shard,
             checkpoints: Vec::new(),
-            committer: (mode == Mode::Live).then(|| Committer::start(store, index)).transpose()?,
+            committer: Committer::start(store, index)?,
             latest: CaptureTime::MIN,
             folded_to: folded_to.unwrap_or(CaptureTime::MIN),
             waiting_since: None,
             committed: Instant::now(),
-            unwritten: Vec::new(),
-            keeper: Keeper::default(),
             dirty,
             drops_read: 0,
             skew_exceeded: 0,
@@ -170,86 +166,59 @@ impl Driver {
         self.feeds.sort_by_key(Feed::tap);
     }
 
-    /// Folds what is there. `last`: no more taps will be added to the source.
+    /// Folds what is there; in bulk at most to the end of a chunk, so that the other cores always have some ahead of them.
     pub fn step(&mut self) -> Result<Step, IndexerError> {
-        let (fresh, ended) = self.refill()?;
-        let folded = match self.mode {
-            Mode::Live => {
-                self.dissect_all(fresh);
-                self.fold_ready()?
-            }
-            Mode::Bulk => self.fold_beside(fresh)?,
-        };
-        if folded {
+        let ended = self.refill()?;
+        if self.fold_ready()? {
             self.dirty = true;
             self.publish()?;
             return Ok(Step::Folded);
         }
-        Ok(if ended && self.feeds.iter().all(|f| f.ready.is_empty()) { Step::End } else { Step::Idle })
+        Ok(if ended && self.feeds.iter().all(Feed::is_empty) { Step::End } else { Step::Idle })
     }
 
-    /// Takes chunks from the tails, for feeds that run low. Says whether all taps are at their end.
-    fn refill(&mut self) -> Result<(Vec<(usize, Batch)>, bool), IndexerError> {
-        let ahead = if self.mode == Mode::Bulk { AHEAD_BULK } else { AHEAD_LIVE };
-        let (mut fresh, mut ended) = (Vec::new(), true);
-        for (n, feed) in self.feeds.iter_mut().enumerate() {
-            if feed.ready.len() > ahead {
+    /// Takes chunks from the tails, for feeds that run low, and has them taken apart. Says whether all taps are at their end.
+    fn refill(&mut self) -> Result<bool, IndexerError> {
+        let (mut ended, mut fresh) = (true, Vec::new());
+        for feed in &mut self.feeds {
+            let room = match self.mode {
+                Mode::Bulk => AHEAD_BULK.saturating_sub(feed.ahead()),
+                Mode::Live => usize::from(feed.ahead() < AHEAD_LIVE),
+            };
+            if room == 0 {
                 ended = false;
                 continue;
             }
-            let mut batches = Vec::new();
-            ended &= feed.pull(ahead, &mut batches)? == Refill::End;
+            ended &= feed.pull(room, &mut fresh)? == Refill::End;
+            for mut batch in fresh.drain(..) {
+                match &self.dissectors {
+                    Some(cores) => feed.expect(cores.dissect(batch, &self.hasher)),
+                    None => {
+                        batch.dissect(&self.hasher);
+                        feed.put(batch);
+                    }
+                }
+            }
             self.unreadable_bytes += std::mem::take(&mut feed.unreadable_bytes);
-            fresh.extend(batches.into_iter().map(|b| (n, b)));
         }
-        Ok((fresh, ended))
-    }
-
-    fn dissect_all(&mut self, fresh: Vec<(usize, Batch)>) {
-        for (n, mut batch) in fresh {
-            batch.dissect(&self.hasher);
-            self.feeds[n].put(batch);
-        }
-    }
-
-    /// Folds what is ready while the other cores write what was folded before, and take the next chunks apart.
-    fn fold_beside(&mut self, mut fresh: Vec<(usize, Batch)>) -> Result<bool, IndexerError> {
-        let (hasher, store, index) = (self.hasher.clone(), self.store.clone(), self.index.clone());
-        let (unwritten, mut keeper) = (std::mem::take(&mut self.unwritten), std::mem::take(&mut self.keeper));
-        let (folded, (written, ())) = rayon::join(
-            || self.fold_ready(),
-            || {
-                rayon::join(
-                    || write_all(&store, &index, &mut keeper, unwritten),
-                    || fresh.par_iter_mut().for_each(|(_, batch)| batch.dissect(&hasher)),
-                )
-            },
-        );
-        self.keeper = keeper;
-        written?;
-        let more = !fresh.is_empty();
-        for (n, batch) in fresh {
-            self.feeds[n].put(batch);
-        }
-        Ok(folded? | more)
+        Ok(ended)
     }
 
     fn fold_ready(&mut self) -> Result<bool, IndexerError> {
         let mut folded = false;
         loop {
             // However long that takes: nobody goes ahead of packets that are there.
-            if self.feeds.iter().any(Feed::awaited) {
-                self.waiting_since = None;
-                return Ok(folded);
-            }
+            self.feeds.iter_mut().for_each(Feed::await_next);
             let heads: smallvec::SmallVec<[Head; 4]> = self.feeds.iter().map(head).collect();
             let impatient =
                 self.mode == Mode::Live && self.waiting_since.is_some_and(|since| since.elapsed() > SKEW);
             match next(&heads, impatient) {
                 Next::Take(n, until) => {
                     self.waiting_since = None;
-                    self.take(n, until)?;
                     folded = true;
+                    if self.take(n, until)? && self.mode == Mode::Bulk {
+                        return Ok(true);
+                    }
                 }
                 Next::Wait => {
                     let anything = heads.iter().any(|h| matches!(h, Head::Packet(_)));
@@ -263,10 +232,10 @@ impl Driver {
         }
     }
 
-    /// Folds one tap's packets up to a time, at most to the end of its batch.
-    fn take(&mut self, n: usize, until: CaptureTime) -> Result<(), IndexerError> {
+    /// Folds one tap's packets up to a time, at most to the end of its batch. Says whether it came to that end.
+    fn take(&mut self, n: usize, until: CaptureTime) -> Result<bool, IndexerError> {
         let tap = self.feeds[n].tap();
-        let Some(batch) = self.feeds[n].ready.front() else { return Ok(()) };
+        let Some(batch) = self.feeds[n].ready.front() else { return Ok(false) };
         let place = Place { tap, shard: batch.shard.id(), link: batch.shard.link() };
         let from = batch.chunk.base;
         self.enter(&place, from)?;
@@ -275,7 +244,7 @@ impl Driver {
         let Self { feeds, fold, .. } = self;
         let feed = &mut feeds[n];
         let (Some(batch), mut at, mut latest) = (feed.ready.front(), feed.at, feed.latest) else {
-            return Ok(());
+            return Ok(false);
         };
         while let Some(d) = batch.descriptors.get(at) {
             latest = latest.max(d.time);
@@ -295,7 +264,8 @@ impl Driver {
         self.latest = self.latest.max(feed.latest);
         self.folded_to = folded_to.max(feed.latest);
         self.skew_exceeded += late;
-        if at >= batch.descriptors.len() {
+        let ended = at >= batch.descriptors.len();
+        if ended {
             feed.retire();
         }
         self.positions.insert(tap, (shard, position));
@@ -303,7 +273,7 @@ impl Driver {
         if self.fold.output().batch.bytes() > BATCH_BYTES_MAX {
             self.hand_over(None)?;
         }
-        Ok(())
+        Ok(ended)
     }
 
     /// A tap moves on to another shard: blocks of the old one are closed, and the state is kept as of the new one's beginning.
@@ -362,22 +332,22 @@ impl Driver {
         Ok(())
     }
 
-    /// Commits when a second has passed since the last time; live, readers see it a little later.
+    /// Commits when a second has passed since the last time; readers see it a little later.
     pub fn commit_if_due(&mut self) -> Result<(), IndexerError> {
-        self.committer.as_mut().map_or(Ok(()), Committer::look)?;
+        self.committer.look()?;
         if self.dirty && self.committed.elapsed() >= Duration::from_secs(1) {
             self.hand_over(None)?;
         }
         Ok(())
     }
 
-    /// Commits what there is. Live, readers see it when this returns.
+    /// Commits what there is. Readers see it when this returns.
     pub fn commit(&mut self) -> Result<(), IndexerError> {
         self.committed = Instant::now();
         if self.dirty || !self.fold.output().batch.is_empty() {
             self.hand_over(None)?;
         }
-        self.committer.as_mut().map_or(Ok(()), Committer::wait)
+        self.committer.wait()
     }
 
     /// Rows, state and positions are to be written in one piece; the state is kept besides if that is asked for.
@@ -390,26 +360,15 @@ impl Driver {
             batch.put_position(*tap, *shard, *offset);
         }
         let saved = Saved { source: self.source, positions: self.positions.clone(), fold: self.fold.save() };
-        let commit = Commit { batch, saved, keep };
-        match &mut self.committer {
-            Some(committer) => committer.send(commit)?,
-            None => self.unwritten.push(commit),
-        }
+        self.committer.send(Commit { batch, saved, keep })?;
         self.dirty = false;
         Ok(())
     }
 
-    /// Everything that is committed is in the database when this returns.
-    fn write(&mut self) -> Result<(), IndexerError> {
-        write_all(&self.store, &self.index, &mut self.keeper, std::mem::take(&mut self.unwritten))?;
-        self.committer.as_mut().map_or(Ok(()), Committer::wait)
-    }
-
-    /// The end of bulk indexing: everything is in tables, so that whoever opens the index next has no log to replay.
+    /// The end of bulk indexing, behind which nothing is committed any more: everything is in tables, so that whoever opens the index next has no log to replay.
     pub fn finish(&mut self) -> Result<(), IndexerError> {
         self.commit()?;
-        self.write()?;
-        self.keeper.wait();
+        self.committer.close();
         Ok(self.index.settle()?)
     }
 
@@ -425,7 +384,7 @@ impl Driver {
         let shard = last.and_then(|last| self.positions.get(&last.tap())).map(|position| position.0);
         let packets = self.fold.stats().packets;
         self.hand_over(shard.map(|shard| Keep { shard, end: true, packets }))?;
-        self.write()
+        self.committer.wait()
     }
 
     /// Tells the fold of losses that the journal has: they explain gaps.
@@ -461,18 +420,6 @@ impl Driver {
         let mine = |s: &&capture::ShardInfo| self.feeds.iter().any(|f| f.tap() == s.tap);
         self.store.shards().iter().filter(mine).map(behind).sum()
     }
-}
-
-fn write_all(
-    store: &Store,
-    index: &Index,
-    keeper: &mut Keeper,
-    commits: Vec<Commit>,
-) -> Result<(), IndexError> {
-    for commit in commits {
-        commit.write(index)?.into_iter().for_each(|kept| kept.hand_to(keeper, store));
-    }
-    Ok(())
 }
 
 fn head(feed: &Feed) -> Head {

@@ -1,5 +1,6 @@
 //! One tap's packets on their way into the fold: chunks of its shards, taken apart (stage one) and waiting for their turn.
 
+use super::ahead::UnderWay;
 use crate::fold::{Descriptor, FlowHasher};
 use capture::{CaptureTime, Chunk, ReadError, Shard, ShardId, Store, TapId, TapTail};
 use std::collections::VecDeque;
@@ -51,8 +52,8 @@ pub struct Feed {
     store: Store,
     /// Taken apart, not yet folded.
     pub ready: VecDeque<Batch>,
-    /// Batches that were pulled and are not in `ready` yet: nothing is known of their packets' times.
-    pending: usize,
+    /// Batches that another core is taking apart, in order: nothing is known of their packets' times.
+    under_way: VecDeque<UnderWay>,
     /// How many descriptors of the first batch are folded.
     pub at: usize,
     /// The latest time so far: a tap's packets stay in order when its clock steps back.
@@ -88,7 +89,7 @@ impl Feed {
             tail: TapTail::new(store, tap, position),
             store: store.clone(),
             ready: VecDeque::new(),
-            pending: 0,
+            under_way: VecDeque::new(),
             at: 0,
             latest: latest.unwrap_or(CaptureTime::MIN),
             spare: Vec::new(),
@@ -102,7 +103,13 @@ impl Feed {
         self.tail.tap()
     }
 
-    /// Takes up to `chunks` chunks that are not dissected yet into `into`; they come back with [`put`](Self::put).
+    /// Chunks that were pulled and are not folded, the one that is being folded among them.
+    pub fn ahead(&self) -> usize {
+        self.ready.len() + self.under_way.len()
+    }
+
+    /// Takes up to `chunks` chunks that are not dissected yet into `into`; they come back with [`put`](Self::put) or
+    /// [`expect`](Self::expect).
     pub fn pull(&mut self, chunks: usize, into: &mut Vec<Batch>) -> Result<Refill, ReadError> {
         let mut found = Refill::None;
         let mut pulled = 0;
@@ -113,7 +120,6 @@ impl Feed {
                     descriptors.clear();
                     into.push(Batch { shard, chunk, descriptors, unreadable: 0 });
                     pulled += 1;
-                    self.pending += 1;
                     self.watermark = None;
                     found = Refill::Some;
                 }
@@ -135,7 +141,6 @@ impl Feed {
 
     /// A batch that was pulled, now taken apart, in the order of pulling.
     pub fn put(&mut self, batch: Batch) {
-        self.pending -= 1;
         if batch.descriptors.is_empty() {
             // Nothing of it could be read: there would never be a packet with whose folding it is done.
             self.unreadable_bytes += batch.unreadable;
@@ -145,9 +150,21 @@ impl Feed {
         }
     }
 
-    /// Whether the next packet is in a batch that is still being taken apart. Then the watermark says nothing: it is behind that batch.
-    pub fn awaited(&self) -> bool {
-        self.ready.is_empty() && self.pending > 0
+    /// A batch that was pulled and is being taken apart, in the order of pulling.
+    pub fn expect(&mut self, batch: UnderWay) {
+        self.under_way.push_back(batch);
+    }
+
+    /// Waits while the next packet is in a batch that is still being taken apart: the watermark says nothing then, it is behind that batch.
+    ///
+    /// # Panics
+    /// When taking it apart did.
+    pub fn await_next(&mut self) {
+        while self.ready.is_empty()
+            && let Some(next) = self.under_way.pop_front()
+        {
+            self.put(next.recv().expect("the core that takes chunks apart did not panic"));
+        }
     }
 
     /// Damage: goes on at the next known record of the shard.
@@ -165,6 +182,11 @@ impl Feed {
     pub fn head_time(&self) -> Option<CaptureTime> {
         let d = self.ready.front()?.descriptors.get(self.at)?;
         Some(self.latest.max(d.time))
+    }
+
+    /// Whether nothing that was pulled is left.
+    pub fn is_empty(&self) -> bool {
+        self.ahead() == 0
     }
 
     /// The first batch is folded to its end.

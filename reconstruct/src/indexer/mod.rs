@@ -4,6 +4,7 @@
 //! database what comes out, `live` and `bulk` run it, `saved` is what it goes on from. `kept` is what stands beside the shards, so that the index can be made again from
 //! what retention has left: `retain` adds to it before a shard goes, `base` finds what of it a source begins with.
 
+mod ahead;
 mod base;
 mod bulk;
 mod committer;
