@@ -17,13 +17,27 @@ pub fn check(path: &Path) -> Outcome {
         Failure::failed(format_args!("cannot read {}: {error}", path.display()))
             .next("check the name and its permissions; nothing was imported")
     };
-    let file = File::open(path).map_err(cannot)?;
-    if file.metadata().map_err(cannot)?.is_dir() {
+    // Before it is opened: a pipe that nobody writes to would wait for ever.
+    let found = path.metadata().map_err(cannot)?;
+    if found.is_dir() {
         let failure = Failure::failed(format_args!("{} is a directory", path.display()));
         return Err(failure.next(format_args!("name the files in it: {}/*.pcap*", path.display())));
     }
+    if !found.is_file() {
+        // It is read twice: to know it again by its content, and to go on with it after an interruption.
+        let failure =
+            Failure::failed(format_args!("{} is not a file but a pipe or a device", path.display()));
+        return Err(
+            failure.next("save it as a file first; an interface is recorded with tapdeck record -i IF")
+        );
+    }
+    let file = File::open(path).map_err(cannot)?;
     let mut head = Vec::new();
     file.take(HEAD_LEN).read_to_end(&mut head).map_err(cannot)?;
+    if let Some((with, unpack)) = packed(&head) {
+        return Err(Failure::failed(format_args!("{} is compressed with {with}", path.display()))
+            .next(format_args!("unpack it first: {unpack} {}", path.display())));
+    }
     let links = link_types(&head);
     match links.first() {
         Some(link) if !links.iter().any(|link| is_understood(*link)) => {
@@ -31,10 +45,23 @@ pub fn check(path: &Path) -> Outcome {
                 "{} has link type {link}, which tapdeck does not understand",
                 path.display()
             ));
-            Err(failure.next("it understands Ethernet, Linux cooked capture, raw IP and BSD loopback; nothing was imported"))
+            Err(failure.next("give captures of Ethernet, Linux cooked capture, raw IP or BSD loopback; nothing was imported"))
         }
         _ => Ok(()),
     }
+}
+
+/// What a file is compressed with, by its first bytes, and what unpacks it.
+fn packed(head: &[u8]) -> Option<(&'static str, &'static str)> {
+    const MAGICS: [(&[u8], &str, &str); 6] = [
+        (&[0x1f, 0x8b], "gzip", "gunzip --keep"),
+        (&[0x28, 0xb5, 0x2f, 0xfd], "zstd", "unzstd"),
+        (&[0xfd, b'7', b'z', b'X', b'Z', 0], "xz", "unxz --keep"),
+        (b"BZh", "bzip2", "bunzip2 --keep"),
+        (&[0x04, 0x22, 0x4d, 0x18], "lz4", "unlz4"),
+        (b"PK\x03\x04", "zip", "unzip"),
+    ];
+    MAGICS.iter().find(|(magic, ..)| head.starts_with(magic)).map(|(_, with, unpack)| (*with, *unpack))
 }
 
 /// The link types of the interfaces that stand before the first packet.
@@ -73,6 +100,16 @@ mod tests {
         assert!(check(file(276).path()).is_ok());
         let failure = check(file(147).path()).unwrap_err();
         assert!(failure.to_string().contains("link type 147"), "{failure}");
+    }
+
+    #[test]
+    fn compressed_files_and_pipes_are_named_as_such() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(file.path(), [0x1f, 0x8b, 8, 0, 0, 0, 0, 0]).unwrap();
+        let failure = check(file.path()).unwrap_err().to_string();
+        assert!(failure.contains("gzip"), "{failure}");
+        let failure = check(Path::new("/dev/null")).unwrap_err().to_string();
+        assert!(failure.contains("pipe or a device"), "{failure}");
     }
 
     #[test]

@@ -3,7 +3,9 @@
 //! One struct serves both: clap reads it from flags, serde from a table of `tapdeck.toml` whose keys are the flags' long
 //! names. Flags win.
 
+use crate::failure::Failure;
 use crate::size::ByteSize;
+use capture::MIN_SHARD_SIZE;
 use clap::Args;
 use serde::Deserialize;
 
@@ -94,6 +96,15 @@ impl RecordOptions {
             snaplen: self.snaplen.or(file.snaplen),
             no_promisc: self.no_promisc || file.no_promisc,
         }
+    }
+}
+
+/// `--shard-size` in bytes.
+pub fn shard_size(asked: ByteSize) -> Result<u64, Failure> {
+    match asked.0 >= MIN_SHARD_SIZE {
+        true => Ok(asked.0),
+        false => Err(Failure::usage(format_args!("--shard-size {asked} is too small"))
+            .next(format_args!("give at least {}", ByteSize(MIN_SHARD_SIZE)))),
     }
 }
 

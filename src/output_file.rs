@@ -1,8 +1,10 @@
-//! A result that goes into a file: whole or not at all.
+//! A result that goes into a file: whole or not at all, also when it is ended half-way.
 
 use crate::failure::Failure;
+use rustix::fs::{AtFlags, CWD, Mode, OFlags};
 use std::fs::{File, OpenOptions};
 use std::io::{self, BufWriter, Write};
+use std::os::fd::AsRawFd;
 use std::path::{Path, PathBuf};
 
 /// Standard output, a device, or a file that gets its name when it is complete.
@@ -17,6 +19,8 @@ enum Target {
     File {
         out: BufWriter<File>,
         temporary: PathBuf,
+        /// It has no name at all yet, so that nothing is left of it however this process ends. Not every filesystem has that.
+        nameless: bool,
         path: PathBuf,
         finished: bool,
     },
@@ -48,21 +52,43 @@ impl OutputFile {
         let mut temporary = path.as_os_str().to_owned();
         temporary.push(format!(".part-{}", std::process::id()));
         let temporary = PathBuf::from(temporary);
-        let out = BufWriter::with_capacity(1 << 20, File::create_new(&temporary).map_err(cannot)?);
-        Ok(Self { target: Target::File { out, temporary, path: path.to_owned(), finished: false } })
+        let (file, nameless) = match nameless(path) {
+            Some(file) => (file, true),
+            None => (File::create_new(&temporary).map_err(cannot)?, false),
+        };
+        let out = BufWriter::with_capacity(1 << 20, file);
+        let path = path.to_owned();
+        Ok(Self { target: Target::File { out, temporary, nameless, path, finished: false } })
     }
 
     /// Gives the file its name. Without this it is removed again.
     pub fn finish(mut self) -> Result<(), Failure> {
         self.flush()?;
-        if let Target::File { out, temporary, path, finished } = &mut self.target {
-            let named = out.get_ref().sync_data().and_then(|()| std::fs::rename(&temporary, &path));
+        if let Target::File { out, temporary, nameless, path, finished } = &mut self.target {
+            let file = out.get_ref();
+            let named = file.sync_data().and_then(|()| match std::mem::take(nameless) {
+                true => give_name(file, temporary),
+                false => Ok(()),
+            });
             named
+                .and_then(|()| std::fs::rename(&temporary, &path))
                 .map_err(|error| Failure::failed(format_args!("cannot write {}: {error}", path.display())))?;
             *finished = true;
         }
         Ok(())
     }
+}
+
+/// A file without a name on the filesystem of `path`, where that can be had.
+fn nameless(path: &Path) -> Option<File> {
+    let dir = path.parent().filter(|dir| !dir.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let mode = Mode::from_raw_mode(0o666);
+    rustix::fs::open(dir, OFlags::TMPFILE | OFlags::WRONLY | OFlags::CLOEXEC, mode).ok().map(File::from)
+}
+
+fn give_name(file: &File, name: &Path) -> io::Result<()> {
+    let itself = format!("/proc/self/fd/{}", file.as_raw_fd());
+    Ok(rustix::fs::linkat(CWD, itself, CWD, name, AtFlags::SYMLINK_FOLLOW)?)
 }
 
 impl Write for OutputFile {
@@ -83,7 +109,7 @@ impl Write for OutputFile {
 
 impl Drop for OutputFile {
     fn drop(&mut self) {
-        if let Target::File { temporary, finished: false, .. } = &self.target {
+        if let Target::File { temporary, finished: false, nameless: false, .. } = &self.target {
             // What is half written is of no use to anyone.
             let _ = std::fs::remove_file(temporary);
         }
@@ -100,6 +126,8 @@ mod tests {
         let path = dir.path().join("a.h264");
         let mut out = OutputFile::create(&path, false).unwrap();
         out.write_all(b"half").unwrap();
+        out.flush().unwrap();
+        assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 0, "what a signal would leave behind");
         drop(out);
         assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 0);
 

@@ -9,7 +9,7 @@ use lab::audio::{self, assert_same_sound};
 use lab::fixture;
 use lab::nal::{Codec, assert_rest_of_video, assert_same_video, is_key_picture, position, video};
 use lab::players::{frames, recorded_frames, samples};
-use lab::program::{Store, path_text, run, word};
+use lab::program::{Store, path_text, run, tapdeck, text, word};
 use lab::timing::{assert_same_frames, sent};
 
 fn codec_of(name: &str) -> (Codec, &'static str) {
@@ -152,6 +152,41 @@ fn the_same_file_twice_is_recognised() {
     let before = store.streams();
     store.add(&[fixture("gst-udp-h264.pcap")]);
     assert_eq!(store.streams(), before);
+}
+
+/// What was damaged comes back out of the file that it came from: `verify` says how, and nothing is there twice.
+#[test]
+fn a_damaged_import_is_replaced() {
+    let file = fixture("gst-udp-h264.pcap");
+    let store = Store::import(std::slice::from_ref(&file));
+    let before = store.streams();
+    let shards = || {
+        let listed =
+            std::fs::read_dir(store.path.join("shards")).expect("shards").flatten().map(|e| e.path());
+        let mut shards: Vec<_> = listed.filter(|p| p.extension().is_some_and(|e| e == "pcap")).collect();
+        shards.sort();
+        shards
+    };
+    let verify = || tapdeck().args(["verify", "--store", store.at()]).output().expect("it starts");
+
+    let mut bytes = std::fs::read(&shards()[0]).expect("a shard");
+    let middle = bytes.len() / 2;
+    bytes[middle..middle + 5_000].fill(0);
+    std::fs::write(&shards()[0], bytes).expect("our own store");
+    let said = text(&verify().stdout);
+    let remedy = format!("tapdeck import --again {}", path_text(&file));
+    assert!(said.contains(&remedy), "{said}");
+    run(&["import", "--again", path_text(&file), "--store", store.at()]);
+    assert_eq!((shards().len(), verify().status.code()), (1, Some(0)));
+
+    // What is gone altogether is seen without being told.
+    std::fs::remove_file(&shards()[0]).expect("our own store");
+    store.add(std::slice::from_ref(&file));
+    assert_eq!((shards().len(), verify().status.code()), (1, Some(0)));
+    let told = |streams: &[serde_json::Value], key: &str| streams[0][key].clone();
+    for key in ["name", "packets", "access_units", "first", "last", "lost"] {
+        assert_eq!(told(&store.streams(), key), told(&before, key), "{key}");
+    }
 }
 
 /// From the VMS's first picture to its last, by their times on the wire: that, and nothing else.

@@ -8,6 +8,19 @@ use std::process::Command;
 use lab::fixture;
 use lab::program::{Store, TAPDECK, path_text, tapdeck, text};
 
+/// One of these is in every refusal: a command, an order, or what there is to choose from.
+const REMEDIES: [&str; 12] = [
+    "`",
+    "--",
+    ": give ",
+    ": check ",
+    ": save ",
+    ": run as root",
+    ": unpack ",
+    " there are: ",
+    "tapdeck imports ",
+];
+
 /// Runs `command`; asserts its status and that it says one sentence on standard error that has `words`.
 fn refuses(command: &mut Command, status: i32, words: &[&str]) {
     let shown = format!("{command:?}");
@@ -18,6 +31,7 @@ fn refuses(command: &mut Command, status: i32, words: &[&str]) {
     assert!(output.stdout.is_empty(), "{shown} wrote results: {}", text(&output.stdout));
     let lines: Vec<_> = said.lines().filter(|l| !l.trim().is_empty()).collect();
     assert!(!lines.is_empty() && lines.len() <= 2, "{shown} should say one sentence, and said: {said}");
+    assert!(REMEDIES.iter().any(|r| said.contains(r)), "{shown} does not say what to do: {said}");
     for word in words {
         assert!(said.to_lowercase().contains(&word.to_lowercase()), "{shown}: '{word}' is not in: {said}");
     }
@@ -87,6 +101,27 @@ fn port_in_use() {
         1,
         &[&port, "in use", "--rtsp"],
     );
+    let nothing = Store::empty();
+    refuses(
+        tapdeck().args(["record", "-i", "lo", "--store", nothing.at(), "--rtsp", &address.to_string()]),
+        1,
+        &[&port, "in use", "--rtsp"],
+    );
+    assert!(!nothing.path.exists(), "an empty store is left behind");
+}
+
+#[test]
+fn shards_that_are_too_small() {
+    let store = Store::empty();
+    let file = fixture("gst-udp-h264.pcap");
+    let small = ["--shard-size", "1", "--store", store.at()];
+    refuses(tapdeck().args(["import", path_text(&file)]).args(small), 2, &["--shard-size", "2.00 MiB"]);
+    refuses(
+        tapdeck().args(["record", "-i", "lo", "--rtsp", "off"]).args(small),
+        2,
+        &["--shard-size", "2.00 MiB"],
+    );
+    assert!(!store.path.exists());
 }
 
 #[test]
@@ -146,6 +181,19 @@ fn not_a_capture() {
     let file = store.dir.path().join("notes.txt");
     std::fs::write(&file, "these are my notes, not packets\n".repeat(9)).expect("our own directory");
     refuses(tapdeck().args(["import", path_text(&file), "--store", store.at()]), 1, &["notes.txt"]);
+}
+
+#[test]
+fn compressed_file_and_pipe() {
+    let store = Store::empty();
+    let file = store.dir.path().join("office.pcap.gz");
+    std::fs::write(&file, [0x1f, 0x8b, 8, 0, 1, 2, 3, 4, 0, 3]).expect("our own directory");
+    refuses(tapdeck().args(["import", path_text(&file), "--store", store.at()]), 1, &["gzip", "gunzip"]);
+    // Nobody writes to it, and nobody waits for that.
+    let pipe = store.dir.path().join("pipe");
+    assert!(Command::new("mkfifo").arg(&pipe).status().expect("coreutils").success());
+    refuses(tapdeck().args(["import", path_text(&pipe), "--store", store.at()]), 1, &["pipe", "file"]);
+    assert!(!store.path.exists());
 }
 
 /// A file that ends in the middle of a packet: all before it is kept, and the place is told.
@@ -215,7 +263,17 @@ fn completions_and_manual_are_well_formed() {
     let page = text(&lab::program::run(&["man"]).stdout);
     assert!(page.starts_with(".ie") || page.contains(".TH tapdeck"), "{}", &page[..page.len().min(200)]);
     let of_export = text(&lab::program::run(&["man", "export"]).stdout);
-    assert!(of_export.contains("entrance") && of_export.contains(".SH"), "{of_export}");
+    assert!(of_export.contains("entrance") && of_export.contains(".SH EXAMPLES"), "{of_export}");
+    let dir = tempfile::TempDir::with_prefix("tapdeck-test-").expect("a temporary directory");
+    lab::program::run(&["man", "--all", path_text(dir.path())]);
+    let mut pages: Vec<_> =
+        std::fs::read_dir(dir.path()).expect("pages").flatten().map(|e| e.file_name()).collect();
+    pages.sort();
+    assert!(
+        pages.iter().any(|p| p == "tapdeck-reindex.1") && pages.iter().any(|p| p == "tapdeck.1"),
+        "{pages:?}"
+    );
+    assert!(!pages.iter().any(|p| p.to_string_lossy().contains("help")), "{pages:?}");
 }
 
 #[test]

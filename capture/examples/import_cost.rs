@@ -33,6 +33,7 @@ fn main() -> Result<(), Box<dyn Error>> {
             &lock,
             Path::new(file),
             WriterOptions::default(),
+            false,
             &mut |_, _| {},
             &mut |_, _| {},
         )?;

@@ -7,8 +7,8 @@
 use crate::file::{Damage, FileInterface, FileParser, Step};
 use crate::hash::Fingerprint;
 use crate::journal::{Provenance, SourceKind};
-use crate::shard::{Appended, ShardWriter, WhenFull, WriterOptions, full};
-use crate::store::{NewTap, Store, WriterLock};
+use crate::shard::{Appended, ShardWriter, WhenFull, WriterOptions, full, shard_path};
+use crate::store::{NewTap, ShardInfo, SourceInfo, Store, WriterLock};
 use crate::{CaptureTime, SourceId, StoreError, TapId};
 use serde::Serialize;
 use std::collections::BTreeMap;
@@ -48,8 +48,8 @@ pub struct ImportReport {
     pub already: bool,
     /// Where the file stopped making sense.
     pub damage: Option<Damage>,
-    /// Earlier imports of the file that were cut off and could not be gone on with, because other sources came after them: what
-    /// they brought in is there twice and can go.
+    /// Earlier imports of the file that are not whole: cut off and followed by other sources, so that they can't be gone on with, or damaged, or
+    /// partly deleted since. What they brought in is there twice and can go.
     pub replaces: Vec<SourceId>,
 }
 
@@ -83,7 +83,7 @@ pub enum ImportError {
     Store(#[from] StoreError),
 }
 
-/// Takes a file over. `progress` is told bytes done and bytes in all, every few MiB. `opened` is told the only tap of a file as it begins, so
+/// Takes a file over; one that the store has already as a whole only if it is to be taken over `again`. `progress` is told bytes done and bytes in all, every few MiB. `opened` is told the only tap of a file as it begins, so
 /// that it can be indexed meanwhile; several, or those that follow a first one, when all of their packets are there: who merges
 /// them by time has to know them all.
 pub fn import_file(
@@ -91,6 +91,7 @@ pub fn import_file(
     lock: &WriterLock,
     path: &Path,
     options: WriterOptions,
+    again: bool,
     progress: &mut dyn FnMut(u64, u64),
     opened: &mut dyn FnMut(SourceId, Vec<TapId>),
 ) -> Result<ImportReport, ImportError> {
@@ -125,7 +126,10 @@ pub fn import_file(
             // Sources are indexed in the order of their numbers: nothing can be added to one that others follow.
             replaces.extend(shards.iter().any(|s| s.source == known.id).then_some(known.id));
         } else if already.is_none() && known.hash == Some(fingerprint(path).map_err(unreadable)?) {
-            already = Some(known);
+            match !again && is_whole(store, &shards, &known) {
+                true => already = Some(known),
+                false => replaces.extend(shards.iter().any(|s| s.source == known.id).then_some(known.id)),
+            }
         }
     }
     if let Some(known) = already {
@@ -177,6 +181,17 @@ pub fn import_file(
         damage,
         replaces,
     })
+}
+
+/// Whether all that a complete import brought in is still there, as far as that can be told without reading it.
+fn is_whole(store: &Store, shards: &[ShardInfo], source: &SourceInfo) -> bool {
+    let mut packets = 0;
+    let there = shards.iter().filter(|s| s.source == source.id).all(|shard| {
+        packets += shard.packets;
+        let file = shard_path(&store.shards_dir(), shard.id).metadata();
+        file.is_ok_and(|found| found.len() == shard.bytes)
+    });
+    there && packets == source.packets
 }
 
 struct Input {
@@ -422,6 +437,10 @@ mod tests {
     }
 
     fn import(store: &Store, path: &Path) -> Result<ImportReport, ImportError> {
+        import_again(store, path, false)
+    }
+
+    fn import_again(store: &Store, path: &Path, again: bool) -> Result<ImportReport, ImportError> {
         let lock = store.lock().unwrap();
         store.recover(&lock).unwrap();
         import_file(
@@ -429,6 +448,7 @@ mod tests {
             &lock,
             path,
             WriterOptions { shard_size: 2 << 20, ..Default::default() },
+            again,
             &mut |_, _| {},
             &mut |_, _| {},
         )
@@ -463,6 +483,32 @@ mod tests {
     }
 
     #[test]
+    fn a_file_that_is_not_whole_in_the_store_any_more_comes_in_again() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("a.pcap");
+        std::fs::write(&path, pcap(20_000)).unwrap();
+        let store = Store::create(&dir.path().join("store")).unwrap();
+        let first = import(&store, &path).unwrap();
+        assert!(store.shards().len() > 3);
+        assert!(import(&store, &path).unwrap().already);
+        let second = import_again(&store, &path, true).unwrap();
+        assert_eq!((second.added, second.replaces.as_slice()), (20_000, [first.source].as_slice()));
+        let lock = store.lock().unwrap();
+        let delete = |source| {
+            let of_it: Vec<_> = store.shards().into_iter().filter(|s| s.source == source).collect();
+            of_it.iter().for_each(|s| store.delete_shard(&lock, s.id).unwrap());
+        };
+        delete(first.source);
+        drop(lock);
+        assert!(import(&store, &path).unwrap().already);
+
+        let of_second = store.shards().into_iter().nth(1).unwrap();
+        std::fs::remove_file(shard_path(&store.shards_dir(), of_second.id)).unwrap();
+        let third = import(&store, &path).unwrap();
+        assert_eq!((third.added, third.replaces.as_slice()), (20_000, [second.source].as_slice()));
+    }
+
+    #[test]
     fn an_import_that_was_cut_off_goes_on_without_doubling_whatever_the_name() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("a.pcap");
@@ -477,6 +523,7 @@ mod tests {
                     &lock,
                     &path,
                     WriterOptions { shard_size: 2 << 20, ..Default::default() },
+                    false,
                     &mut |done, _| assert!(done < CUT, "cut off here"),
                     &mut |_, _| {},
                 )
@@ -507,6 +554,7 @@ mod tests {
                 &lock,
                 path,
                 options,
+                false,
                 &mut |done, _| assert!(done < CUT, "cut off here"),
                 &mut |_, _| {},
             )

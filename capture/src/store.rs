@@ -5,6 +5,7 @@ use crate::error::StoreError;
 use crate::journal::{Drops, JournalFile, JournalRecord, Provenance, SourceKind, Trimmed};
 use crate::shard::{LiveShard, Recovered, Shard, TapLive, open_staging, recover};
 use crate::{CaptureTime, LinkType, ShardId, SourceId, TapId};
+use rustix::fs::FlockOperation;
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::fmt;
@@ -19,6 +20,8 @@ use std::time::{Duration, Instant};
 pub const FORMAT: u32 = 1;
 /// Shards that are kept mapped, the least recently used go first.
 const OPEN_SHARDS: usize = 256;
+/// Milliseconds in which a lock is tried for: whoever asks whether there is a writer holds it for a moment.
+const LOCK_TRIES: u32 = 20;
 /// Longer than a writer takes to go from one shard to the next.
 const MOVING: Duration = Duration::from_secs(2);
 
@@ -149,7 +152,7 @@ pub struct WriterLock {
 
 impl Drop for WriterLock {
     fn drop(&mut self) {
-        let _ = rustix::fs::flock(&self.file, rustix::fs::FlockOperation::Unlock);
+        let _ = rustix::fs::flock(&self.file, FlockOperation::Unlock);
     }
 }
 
@@ -242,7 +245,16 @@ impl Store {
         let path = self.0.dir.join("lock");
         let open = File::options().read(true).write(true).create(true).truncate(false).open(&path);
         let mut file = open.map_err(StoreError::io("opening", &path))?;
-        match rustix::fs::flock(&file, rustix::fs::FlockOperation::NonBlockingLockExclusive) {
+        let mut locked = rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive);
+        for _ in 0..LOCK_TRIES {
+            if locked != Err(rustix::io::Errno::WOULDBLOCK) {
+                break;
+            }
+            // Somebody may only have looked whether there is a writer.
+            std::thread::sleep(Duration::from_millis(1));
+            locked = rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive);
+        }
+        match locked {
             Ok(()) => {}
             Err(rustix::io::Errno::WOULDBLOCK) => {
                 let mut text = String::new();
@@ -260,6 +272,13 @@ impl Store {
         // Whoever held it before may have written on.
         self.refresh()?;
         Ok(WriterLock { file })
+    }
+
+    /// Whether a process writes the store at this moment. Shards that are not sealed were left behind by one that was killed, if not.
+    pub fn is_written(&self) -> bool {
+        let Ok(file) = File::open(self.0.dir.join("lock")) else { return false };
+        let free = rustix::fs::flock(&file, FlockOperation::NonBlockingLockShared);
+        free == Err(rustix::io::Errno::WOULDBLOCK)
     }
 
     /// Brings a store that a crash or a failure left in order; the holder of the lock calls it before it writes, with no tap open.

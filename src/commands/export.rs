@@ -6,7 +6,7 @@ use crate::console::Console;
 use crate::failure::{Failure, Outcome};
 use crate::finding::{check_range, one_stream};
 use crate::output_file::OutputFile;
-use crate::size::{ByteSize, count};
+use crate::size::{ByteSize, count, several};
 use crate::times;
 use capture::CaptureTime;
 use clap::{Args, ValueEnum};
@@ -124,19 +124,19 @@ fn seconds(stream: &StreamInfo, from: CaptureTime, to: CaptureTime) -> u64 {
 
 fn tell_es(report: &EsReport) -> String {
     let mut told = format!(
-        "{} units of {} packets, {}",
-        count(report.units),
-        count(report.packets),
+        "{} of {}, {}",
+        several(report.units, "unit"),
+        several(report.packets, "packet"),
         ByteSize(report.bytes)
     );
-    for (n, what) in [
-        (report.gaps, "gaps in the packets"),
-        (report.broken_units, "units left out because a part of them is missing"),
-        (report.damaged_packets, "damaged packets"),
-        (report.unsupported_packets, "packets in a packing that is not supported"),
+    for (n, noun, more) in [
+        (report.gaps, "gap", " in the packets"),
+        (report.broken_units, "unit", " left out because a part of it is missing"),
+        (report.damaged_packets, "damaged packet", ""),
+        (report.unsupported_packets, "packet", " in a packing that is not supported"),
     ] {
         if n > 0 {
-            told.push_str(&format!("; {} {what}", count(n)));
+            told.push_str(&format!("; {}{more}", several(n, noun)));
         }
     }
     told
@@ -149,7 +149,7 @@ fn packets(
     out: &mut OutputFile,
 ) -> Result<String, Failure> {
     let report: PcapReport = pcap::write(footage, stream, from, to, out)?;
-    let mut told = format!("{} packets, {}", count(report.packets), ByteSize(report.bytes));
+    let mut told = format!("{}, {}", several(report.packets, "packet"), ByteSize(report.bytes));
     if report.gone > 0 {
         told.push_str(&format!("; {} were deleted by retention meanwhile", count(report.gone)));
     }

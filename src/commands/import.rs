@@ -6,7 +6,7 @@ use crate::config::Config;
 use crate::console::Console;
 use crate::failure::{Failure, Outcome};
 use crate::listing;
-use crate::options::ImportOptions;
+use crate::options::{self, ImportOptions};
 use crate::size::{ByteSize, several};
 use crate::writing::WrittenStore;
 use capture::{ImportError, ImportReport, SourceId, SourceKind, WhenFull, WriterOptions, import_file};
@@ -27,11 +27,14 @@ Examples:
   tapdeck import *.pcap --store /tmp/office --json | jq '.files[] | {file, packets, damage}'
 
 The files are left as they are. A file that is in the store already is recognised by its content; one whose import was
-interrupted is gone on with, or imported anew if other footage came after it. A damaged file is imported up to the damage, which is reported with its offset.")]
+interrupted is gone on with, or imported anew if other footage came after it, or if something of it is missing since. A damaged file is imported up to the damage, which is reported with its offset.")]
 pub struct Import {
     /// Capture files
     #[arg(required = true, value_name = "FILE")]
     pub files: Vec<PathBuf>,
+    /// Import files again that the store has already, in place of what it has of them: after `tapdeck verify` found that damaged
+    #[arg(long)]
+    pub again: bool,
     /// How shards are written.
     #[command(flatten)]
     pub options: ImportOptions,
@@ -66,13 +69,13 @@ impl Import {
         let options = self.options.or(&config.import);
         self.files.iter().try_for_each(|path| capture_head::check(path))?;
         let began = Instant::now();
-        let written = WrittenStore::create(&self.store.path(config)?, console)?;
         let defaults = WriterOptions::default();
         let writer = WriterOptions {
-            shard_size: options.shard_size.map_or(defaults.shard_size, |size| size.0),
+            shard_size: options.shard_size.map_or(Ok(defaults.shard_size), options::shard_size)?,
             when_full: WhenFull::Wait,
             ..defaults
         };
+        let written = WrittenStore::create(&self.store.path(config)?, console)?;
         let index = Index::open(&written.store.index_dir())?;
         catch_up(&written, &index, console)?;
         let (mut imported, mut in_order, mut refused) = (Vec::new(), true, false);
@@ -82,7 +85,7 @@ impl Import {
                 console.line(&format!("tapdeck: {}: not tried after that", path.display()));
                 continue;
             }
-            let mut file = one(&written, &index, path, writer, console)?;
+            let mut file = one(&written, &index, path, (writer, self.again), console)?;
             refused = file.refused();
             // The disk may have refused half-way: as after a kill, and then what others brought in is told all the same.
             in_order = file.result.is_ok() || written.recover(console);
@@ -137,14 +140,14 @@ fn catch_up(written: &WrittenStore, index: &Index, console: &Console) -> Outcome
     Ok(())
 }
 
-/// What an import brought in that was cut off, of a file that is now in the store as a whole.
+/// What an earlier import brought in, of a file that is now in the store as a whole.
 fn strike_off(written: &WrittenStore, index: &Index, source: SourceId, console: &Console) -> Outcome {
     let shards: Vec<_> = written.store.shards().into_iter().filter(|s| s.source == source).collect();
     for shard in &shards {
         indexer::delete_shard(&written.store, &written.lock, index, shard.id)?;
     }
     console.say(format!(
-        "{} of an interrupted import of it were there already and were replaced: other footage came after them",
+        "{} of an earlier import of it, which is not whole, were replaced",
         several(shards.iter().map(|s| s.packets).sum(), "packet")
     ));
     Ok(())
@@ -175,7 +178,7 @@ fn one(
     written: &WrittenStore,
     index: &Index,
     path: &Path,
-    options: WriterOptions,
+    (options, again): (WriterOptions, bool),
     console: &Console,
 ) -> Result<Imported, Failure> {
     let size = path.metadata().map_or(0, |found| found.len());
@@ -197,7 +200,7 @@ fn one(
             let _ = open.send((source, taps));
         };
         let result =
-            import_file(&written.store, &written.lock, path, options, &mut progress, &mut tap_opened);
+            import_file(&written.store, &written.lock, path, options, again, &mut progress, &mut tap_opened);
         drop(tap_opened);
         bar.finish_and_clear();
         let waiting = console.spinner("indexing what was copied");

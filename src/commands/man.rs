@@ -4,7 +4,7 @@ use crate::cli::Cli;
 use crate::failure::{Failure, Outcome, nearest};
 use clap::{Args, CommandFactory};
 use std::io::{self, Write};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// Print a manual page, or write all of them into a directory
 #[derive(Args, Debug)]
@@ -27,21 +27,36 @@ impl Man {
         let mut root = Cli::command();
         root.build();
         if let Some(dir) = self.all {
-            std::fs::create_dir_all(&dir).and_then(|()| clap_mangen::generate_to(root, &dir)).map_err(
-                |error| {
-                    Failure::failed(format_args!("cannot write manual pages into {}: {error}", dir.display()))
-                },
-            )?;
-            return Ok(());
+            let written = std::fs::create_dir_all(&dir).and_then(|()| write_all(root, &dir));
+            return written.map_err(|error| {
+                Failure::failed(format_args!("cannot write manual pages into {}: {error}", dir.display()))
+            });
         }
         let page = match self.command {
             None => root,
             Some(name) => page_of(&root, &name)?,
         };
-        let mut text = Vec::new();
-        clap_mangen::Man::new(page).render(&mut text)?;
-        Ok(io::stdout().write_all(&text)?)
+        Ok(io::stdout().write_all(render(page)?.as_bytes())?)
     }
+}
+
+fn write_all(root: clap::Command, dir: &Path) -> io::Result<()> {
+    // `help` says what the pages say.
+    let commands: Vec<_> = root.get_subcommands().filter(|c| c.get_name() != "help").cloned().collect();
+    std::fs::write(dir.join("tapdeck.1"), render(root)?)?;
+    for command in commands {
+        let name = format!("tapdeck-{}", command.get_name());
+        std::fs::write(dir.join(format!("{name}.1")), render(command.display_name(name))?)?;
+    }
+    Ok(())
+}
+
+/// The page in roff. What stands behind the options are examples with us, and are called so.
+fn render(page: clap::Command) -> io::Result<String> {
+    let mut text = Vec::new();
+    clap_mangen::Man::new(page).render(&mut text)?;
+    let text = String::from_utf8(text).map_err(io::Error::other)?;
+    Ok(text.replace(".SH EXTRA\n", ".SH EXAMPLES\n").replace("\nExamples:\n", "\n"))
 }
 
 fn page_of(root: &clap::Command, name: &str) -> Result<clap::Command, Failure> {

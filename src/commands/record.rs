@@ -5,13 +5,13 @@ use crate::config::Config;
 use crate::console::Console;
 use crate::failure::{Failure, Outcome};
 use crate::interrupt::Interrupt;
-use crate::options::RecordOptions;
+use crate::options::{self, RecordOptions};
 use crate::recorder::{Control, Plan, Recorder, Summary, check_writable};
 use crate::rtsp;
 use crate::size::{ByteSize, count, several};
 use crate::status::RecorderStatus;
 use crate::writing::WrittenStore;
-use capture::{LiveConfig, LiveError, Retention, WriterOptions};
+use capture::{LiveConfig, LiveError, MIN_SHARD_SIZE, Retention, WriterOptions};
 use clap::Args;
 use indicatif::ProgressBar;
 use replay::Bound;
@@ -46,8 +46,9 @@ impl Record {
     pub fn run(self, config: &Config, console: &Console) -> Outcome {
         let options = self.options.or(&config.record);
         let plan = plan(&options)?;
-        let written = WrittenStore::create(&self.store.path(config)?, console)?;
+        // First: where the port is taken, no empty store is left behind.
         let bound = plan.rtsp.map(Bound::to).transpose()?;
+        let written = WrittenStore::create(&self.store.path(config)?, console)?;
         give_up_privileges(&written)?;
         let interrupt = Interrupt::install()?;
         let mut recorder = Recorder::start(written, bound, plan, console)?;
@@ -115,16 +116,15 @@ fn plan(options: &RecordOptions) -> Result<Plan, Failure> {
 
 /// As it was given, or such that what is kept is at least sixteen shards: the oldest one goes as a whole.
 fn shard_size(options: &RecordOptions) -> Result<u64, Failure> {
-    const SMALLEST: u64 = 2 << 20;
     let taps = options.interface.len().max(1) as u64;
     let usual = WriterOptions::default().shard_size;
     let size = match (options.shard_size, options.keep_bytes) {
-        (Some(size), _) => size.0,
-        (None, Some(keep)) => (keep.0 / 16 / taps).clamp(SMALLEST, usual),
+        (Some(size), _) => options::shard_size(size)?,
+        (None, Some(keep)) => (keep.0 / 16 / taps).clamp(MIN_SHARD_SIZE, usual),
         (None, None) => usual,
     };
     // Two of each tap are in the making at any time.
-    let needed = size.max(SMALLEST) * 4 * taps;
+    let needed = size * 4 * taps;
     match options.keep_bytes {
         Some(keep) if keep.0 < needed => Err(Failure::usage(format_args!(
             "--keep-bytes {keep} is too little to keep anything"

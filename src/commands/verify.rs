@@ -6,7 +6,7 @@ use crate::console::Console;
 use crate::failure::{Failure, Outcome};
 use crate::listing;
 use crate::size::{ByteSize, count};
-use capture::{ByteRange, ShardInfo, ShardReport, Store, verify_shard};
+use capture::{ByteRange, ShardInfo, ShardReport, SourceKind, Store, verify_shard};
 use clap::Args;
 use reconstruct::index::{Index, IndexError, IndexReport, Sums};
 use serde_json::json;
@@ -55,7 +55,9 @@ impl Verify {
                 "shards": shards,
             }))?;
         } else {
-            listing::print_lines(lines(&reports, open.len(), journal_damage))?;
+            let mut lines = lines(&reports, open.len(), &store);
+            lines.extend(remedies(&store, &reports));
+            listing::print_lines(lines)?;
         }
         match damaged == 0 && journal_damage == 0 {
             true => Ok(()),
@@ -147,8 +149,23 @@ fn document(report: &Report) -> serde_json::Value {
     value
 }
 
-fn lines(reports: &[Report], open: usize, journal_damage: u64) -> Vec<String> {
+/// What brings back what is damaged and came out of a file.
+fn remedies(store: &Store, reports: &[Report]) -> Vec<String> {
+    let damaged = |source| {
+        let mut of_it = reports.iter().filter(|report| !report.shard.sound());
+        of_it.any(|report| store.shard_info(report.shard.shard).is_some_and(|info| info.source == source))
+    };
+    let sources = store.sources().into_iter().filter(|source| damaged(source.id));
+    let files = sources.filter_map(|source| match source.kind {
+        SourceKind::File { path, .. } => Some(format!("to replace it: tapdeck import --again {path}")),
+        SourceKind::Live => None,
+    });
+    files.collect()
+}
+
+fn lines(reports: &[Report], open: usize, store: &Store) -> Vec<String> {
     let mut lines = Vec::new();
+    let journal_damage = store.journal_damage();
     for report in reports.iter().map(|r| &r.shard).filter(|report| !report.sound()) {
         lines.push(format!("damaged: {}", report.path));
         if report.found_bytes != report.bytes {
@@ -195,8 +212,14 @@ fn lines(reports: &[Report], open: usize, journal_damage: u64) -> Vec<String> {
     if wrong {
         summary.push_str("; the index does not fit: `tapdeck reindex` makes it anew");
     }
-    if open > 0 {
-        summary.push_str(&format!("; {open} are still being written and were left out"));
+    match open {
+        0 => {}
+        n if store.is_written() => {
+            summary.push_str(&format!("; {n} are still being written and were left out"));
+        }
+        n => summary.push_str(&format!(
+            "; {n} are not sealed, because who wrote them was interrupted, and were left out: the next `tapdeck record` or `tapdeck import` seals them"
+        )),
     }
     lines.push(summary);
     lines

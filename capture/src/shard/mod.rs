@@ -27,7 +27,7 @@ pub use reader::{Chunk, Record, RecordView, Records, Shard, ShardBytes, prefetch
 pub use recover::{Recovered, recover};
 pub(crate) use staging::open_for_reading as open_staging;
 pub use tail::TapTail;
-pub use writer::{Appended, ShardWriter, WhenFull, WriterOptions, WriterWatch};
+pub use writer::{Appended, MIN_SHARD_SIZE, ShardWriter, WhenFull, WriterOptions, WriterWatch};
 
 #[cfg(test)]
 mod tests;

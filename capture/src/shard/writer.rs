@@ -28,10 +28,13 @@ pub enum WhenFull {
     Wait,
 }
 
+/// The smallest shard: two slots of staging.
+pub const MIN_SHARD_SIZE: u64 = 2 * SLOT_LEN;
+
 /// How a tap's shards are written.
 #[derive(Clone, Copy, Debug)]
 pub struct WriterOptions {
-    /// Size of a shard in bytes; a multiple of 1 MiB, at least 2 MiB.
+    /// Size of a shard in bytes; a multiple of 1 MiB, at least [`MIN_SHARD_SIZE`].
     pub shard_size: u64,
     /// Bytes of staging; at least 4 MiB.
     pub staging_bytes: u64,
@@ -128,7 +131,7 @@ impl ShardWriter {
         options: WriterOptions,
     ) -> Result<Self, StoreError> {
         let options = WriterOptions {
-            shard_size: options.shard_size.next_multiple_of(SLOT_LEN).max(2 * SLOT_LEN),
+            shard_size: options.shard_size.next_multiple_of(SLOT_LEN).max(MIN_SHARD_SIZE),
             staging_bytes: options.staging_bytes.max(4 * SLOT_LEN),
             ..options
         };
