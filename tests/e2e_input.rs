@@ -19,6 +19,9 @@ const REMEDIES: [&str; 12] = [
     ": unpack ",
     " there are: ",
     "tapdeck imports ",
+    "; stop ",
+    "; name ",
+    "; use ",
 ];
 
 /// Runs `command`; asserts its status and that it says one sentence on standard error that has `words`.
