@@ -1,9 +1,12 @@
-//! SIGINT and SIGTERM end a command in good order; a second one ends it at once.
+//! SIGINT and SIGTERM end a command in good order; another one a second later ends it at once.
 
 use crate::failure::Failure;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tokio::signal::unix::{SignalKind, signal};
+
+/// Of one Ctrl-C a terminal tells everyone in front of it, and `make` or a script tells its children once more: that is one wish.
+const SAME_WISH: Duration = Duration::from_secs(1);
 
 /// Waits for the order to stop.
 pub struct Interrupt {
@@ -25,17 +28,17 @@ impl Interrupt {
         };
         let watch = move || {
             runtime.block_on(async move {
-                let mut asked_before = false;
+                let mut first_asked: Option<Instant> = None;
                 loop {
                     tokio::select! {
                         _ = interrupt.recv() => {}
                         _ = terminate.recv() => {}
                     }
-                    if asked_before {
+                    if first_asked.is_some_and(|first| first.elapsed() >= SAME_WISH) {
                         // 128 + SIGINT, as shells have it; everything published is recovered at the next start.
                         std::process::exit(130);
                     }
-                    asked_before = true;
+                    first_asked.get_or_insert_with(Instant::now);
                     let _ = ask.send(());
                 }
             });

@@ -106,22 +106,21 @@ impl RecorderStatus {
             lines.push(interface.line());
         }
         lines.push(format!(
-            "  index      {} behind   {}   {}",
+            "  index      {} behind   {}",
             ByteSize(self.index_lag_bytes),
             several(self.streams as u64, "stream"),
-            match &self.rtsp {
-                Some(address) => format!(
-                    "rtsp://{address}  {}{}",
-                    several(self.clients as u64, "client"),
-                    self.slow_clients()
-                ),
-                None => "rtsp off".to_owned(),
-            }
         ));
         let amiss = self.amiss();
         if !amiss.is_empty() {
             lines.push(format!("             {}", amiss.join(", ")));
         }
+        lines.push(match &self.rtsp {
+            Some(address) => {
+                let clients = several(self.clients as u64, "client");
+                format!("  rtsp       {address}   {clients}{}", self.slow_clients())
+            }
+            None => "  rtsp       off".to_owned(),
+        });
         if self.watched > 0 || !self.events.is_empty() {
             lines.push(format!("  sessions   {} watched, {} failed", self.watched, self.failed));
         }
@@ -177,7 +176,7 @@ impl RecorderStatus {
     fn slow_clients(&self) -> String {
         match self.client_dropped {
             0 => String::new(),
-            n => format!(", {} packets left out for slow ones", count(n)),
+            n => format!(", {} packets dropped for slow ones", count(n)),
         }
     }
 }
@@ -192,7 +191,7 @@ impl InterfaceStatus {
             );
         }
         format!(
-            "  {:<10} {:>9} packets/s {:>12}   {} packets   dropped: kernel {}, NIC {}, ours {}   queue {}/{} MiB",
+            "  {:<10} {:>9} packets/s {:>12}   {} packets\n             dropped: kernel {}, NIC {}, ours {}   queue {}/{} MiB",
             self.name,
             count(self.packets_per_second as u64),
             bit_rate(self.bytes_per_second),
@@ -242,6 +241,17 @@ mod tests {
         for text in [over.block(), over.plain()] {
             assert!(text.contains("7 beyond a bound, 1,000 packets out of order"), "{text}");
         }
+        let busy = InterfaceStatus {
+            name: "enp3s0f1np1".into(),
+            up: true,
+            packets: 98_765_432_109,
+            packets_per_second: 1_234_567.0,
+            bytes_per_second: 1.25e9,
+            queue_bytes: 64 << 20,
+            ..Default::default()
+        };
+        let wide = RecorderStatus { interfaces: vec![busy], client_dropped: 1_000_000, ..status() }.block();
+        assert!(wide.lines().all(|line| line.chars().count() <= 80), "{wide}");
     }
 
     #[test]

@@ -9,7 +9,7 @@ use crate::packet_filter::PacketFilter;
 use crate::times;
 use capture::{CaptureTime, LinkType, ReadError, RecordView, ShardInfo, Store, StoreError};
 use clap::Args;
-use reconstruct::footage::{self, Footage};
+use reconstruct::footage::{self, Footage, Found, Records};
 use reconstruct::index::HeaderFields;
 use reconstruct::wire::{self, Transport};
 use serde::Serialize;
@@ -145,23 +145,22 @@ fn list_stream(
         to: Some(to),
         ..Default::default()
     };
-    let mut damaged = 0u64;
+    let (mut damaged, mut records) = (0u64, Records::default());
     for found in footage.packets(&query)? {
         if left == 0 {
             break;
         }
         let found = found?;
-        let read = store.shard_if_retained(found.shard).map_err(ReadError::from);
-        let record = match read.and_then(|shard| shard.map(|s| s.record(found.packet.offset)).transpose()) {
-            Ok(record) => record,
-            Err(ReadError::Store(StoreError::Gone { .. }) | ReadError::Torn { .. }) => {
+        let record = match records.read(store, found.shard, found.packet.offset)? {
+            Found::Record(record, _) => record,
+            Found::Damaged => {
                 damaged += 1;
                 continue;
             }
-            Err(error) => return Err(error.into()),
+            // Deleted by retention meanwhile.
+            Found::Gone => continue,
         };
-        // Deleted by retention meanwhile.
-        let (Some(record), Some(info)) = (record, store.shard_info(found.shard)) else { continue };
+        let Some(info) = store.shard_info(found.shard) else { continue };
         let view = RecordView {
             offset: record.offset,
             time: record.time,

@@ -31,7 +31,7 @@ Examples:
 
 Watch live: vlc rtsp://127.0.0.1:8554/NAME (`tapdeck streams` has the names). All other commands work on the store meanwhile.
 It needs CAP_NET_RAW and nothing else: sudo setcap cap_net_raw+ep \"$(command -v tapdeck)\". On SIGINT or SIGTERM it finishes the
-index, seals the shards and reports; a second signal ends it at once, and the next start recovers.")]
+index, seals the shards and reports; another signal a second later ends it at once, and the next start recovers.")]
 pub struct Record {
     /// What and how.
     #[command(flatten)]

@@ -8,10 +8,10 @@
 use std::io::Write;
 use std::time::Duration;
 
-use capture::{CaptureTime, LinkType, ReadError, StoreError};
+use capture::{CaptureTime, LinkType};
 
 use super::ExportError;
-use crate::footage::{Footage, PacketFilter, StreamInfo};
+use crate::footage::{Footage, Found, PacketFilter, Records, StreamInfo};
 
 /// As large as any packet that is captured; a shard's own snaplen is at most this.
 const SNAPLEN: u32 = 262_144;
@@ -47,33 +47,19 @@ pub fn write(
         PacketFilter { stream: Some(stream.id), from: Some(from), to: Some(to), ..PacketFilter::default() };
     let mut report = PcapReport::default();
     let mut link = None;
-    let mut open = None;
+    let mut records = Records::default();
     for found in footage.packets(&filter)? {
         let found = found?;
-        let shard = match open.take() {
-            Some((id, shard)) if id == found.shard => shard,
-            _ => match footage.store().shard_if_retained(found.shard) {
-                Ok(Some(shard)) => shard,
-                Ok(None) => {
-                    report.gone += 1;
-                    continue;
-                }
-                // In the journal and not on disk: it was not retention.
-                Err(StoreError::Gone { .. }) => {
-                    report.damaged += 1;
-                    continue;
-                }
-                Err(e) => return Err(e.into()),
-            },
-        };
-        let record = match shard.record(found.packet.offset) {
-            Ok(record) => record,
-            Err(ReadError::Torn { .. } | ReadError::Beyond { .. }) => {
-                report.damaged += 1;
-                open = Some((found.shard, shard));
+        let (record, shard) = match records.read(footage.store(), found.shard, found.packet.offset)? {
+            Found::Record(record, shard) => (record, shard),
+            Found::Gone => {
+                report.gone += 1;
                 continue;
             }
-            Err(e) => return Err(e.into()),
+            Found::Damaged => {
+                report.damaged += 1;
+                continue;
+            }
         };
         // The index finds by the millisecond; the record has the exact time.
         if record.time >= from && record.time <= to {
@@ -89,7 +75,6 @@ pub fn write(
             report.bytes += put(out, &record.data)?;
             report.packets += 1;
         }
-        open = Some((found.shard, shard));
     }
     if link.is_none() {
         // An empty range is an empty file of pcap's kind, not no file.

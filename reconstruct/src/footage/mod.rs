@@ -9,6 +9,7 @@ mod cursor;
 mod live;
 mod packets;
 mod pieces;
+mod records;
 mod reorder;
 mod seek;
 mod streams;
@@ -19,6 +20,7 @@ mod types;
 pub use cursor::{Cursor, CursorStats};
 pub use live::{LiveHub, LiveItem, LiveRequest, LiveSubscription, SUBSCRIPTIONS_MAX};
 pub use packets::PacketScan;
+pub use records::{Found, Records};
 pub use reorder::{ReorderLimits, Reorderer};
 pub use types::{
     FootageError, FoundPacket, Gap, LIVE_EDGE_NANOS, MediaPacket, PacketFilter, RtcpMapping, SegmentInfo,

@@ -4,13 +4,12 @@
 //! what begins there is an RTP packet of that sequence number. Damaged or zeroed shards lose the packets that they
 //! hit, nothing else.
 
+use super::records::{Found, Records};
 use super::types::copy_from;
 use super::{Footage, FootageError, MediaPacket};
 use crate::index::{MediaEntry, MediaFlags, SegmentId};
-use crate::span::Piece;
-use capture::{CaptureTime, ReadError, Record, Shard, ShardId, StoreError};
+use capture::{CaptureTime, ShardId, StoreError};
 use smallvec::SmallVec;
-use std::sync::Arc;
 
 /// RTP's fixed header (RFC 3550 section 5.1).
 const RTP_HEADER_LEN: usize = 12;
@@ -26,31 +25,13 @@ pub(super) enum Fetched {
     Damaged,
 }
 
-/// Opens shards and keeps those in use.
+/// Reads them.
 #[derive(Default)]
 pub(super) struct Pieces {
-    /// The shard that most pieces are in, and one before it.
-    open: SmallVec<[Arc<Shard>; 2]>,
+    records: Records,
 }
 
 impl Pieces {
-    fn shard(&mut self, footage: &Footage, id: ShardId) -> Result<Option<Arc<Shard>>, FootageError> {
-        if let Some(shard) = self.open.iter().find(|s| s.id() == id) {
-            return Ok(Some(shard.clone()));
-        }
-        match footage.store.shard_if_retained(id) {
-            Ok(Some(shard)) => {
-                if self.open.len() == 2 {
-                    self.open.remove(0);
-                }
-                self.open.push(shard.clone());
-                Ok(Some(shard))
-            }
-            Ok(None) | Err(StoreError::Gone { .. }) => Ok(None),
-            Err(e) => Err(e.into()),
-        }
-    }
-
     /// Tells the system which records will be read soon.
     pub(super) fn prefetch(&mut self, footage: &Footage, entries: &[MediaEntry]) -> Result<(), FootageError> {
         let mut range: Option<(ShardId, u64, u64)> = None;
@@ -76,25 +57,12 @@ impl Pieces {
     }
 
     fn ask(&mut self, footage: &Footage, (id, from, to): (ShardId, u64, u64)) -> Result<(), FootageError> {
-        if let Some(shard) = self.shard(footage, id)? {
-            shard.prefetch(from, to - from);
+        match self.records.shard(&footage.store, id) {
+            Ok(Some(shard)) => shard.prefetch(from, to - from),
+            Ok(None) | Err(StoreError::Gone { .. }) => {}
+            Err(e) => return Err(e.into()),
         }
         Ok(())
-    }
-
-    fn record(&mut self, footage: &Footage, piece: &Piece) -> Result<Option<Record>, FootageError> {
-        let Some(shard) = self.shard(footage, piece.shard)? else { return Ok(None) };
-        match shard.record(piece.record) {
-            Err(ReadError::Beyond { .. }) => {
-                // A view of another process's open shard ends where that shard ended when it was sealed.
-                self.open.retain(|s| s.id() != piece.shard);
-                drop(shard);
-                footage.store.refresh()?;
-                let Some(shard) = self.shard(footage, piece.shard)? else { return Ok(None) };
-                Ok(Some(shard.record(piece.record)?))
-            }
-            other => Ok(Some(other?)),
-        }
     }
 
     pub(super) fn fetch(
@@ -106,13 +74,10 @@ impl Pieces {
         let mut pieces = SmallVec::new();
         let mut time = CaptureTime::MIN;
         for piece in &e.pieces {
-            let record = match self.record(footage, piece) {
-                Ok(Some(record)) => record,
-                Ok(None) => return Ok(Fetched::Gone(piece.shard)),
-                Err(FootageError::Read(ReadError::Torn { .. } | ReadError::Beyond { .. })) => {
-                    return Ok(Fetched::Damaged);
-                }
-                Err(e) => return Err(e),
+            let record = match self.records.read(&footage.store, piece.shard, piece.record)? {
+                Found::Record(record, _) => record,
+                Found::Gone => return Ok(Fetched::Gone(piece.shard)),
+                Found::Damaged => return Ok(Fetched::Damaged),
             };
             let (from, len) = (piece.offset as usize, piece.len as usize);
             if from + len > record.data.len() {
