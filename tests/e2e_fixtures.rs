@@ -170,6 +170,11 @@ fn a_damaged_import_is_replaced() {
     let verify = || tapdeck().args(["verify", "--store", store.at()]).output().expect("it starts");
 
     let mut bytes = std::fs::read(&shards()[0]).expect("a shard");
+    let told = &lab::program::json(&["verify", "--store", store.at(), "--json"])["shards"][0];
+    let hash = blake3::hash(&bytes).to_string();
+    assert_eq!((&told["blake3"], &told["provenance"]), (&hash.into(), &"imported".into()), "{told:#}");
+    assert_eq!(told["tap"], "gst-udp-h264.pcap");
+
     let middle = bytes.len() / 2;
     bytes[middle..middle + 5_000].fill(0);
     std::fs::write(&shards()[0], bytes).expect("our own store");
@@ -183,9 +188,9 @@ fn a_damaged_import_is_replaced() {
     std::fs::remove_file(&shards()[0]).expect("our own store");
     store.add(std::slice::from_ref(&file));
     assert_eq!((shards().len(), verify().status.code()), (1, Some(0)));
-    let told = |streams: &[serde_json::Value], key: &str| streams[0][key].clone();
+    let of = |streams: &[serde_json::Value], key: &str| streams[0][key].clone();
     for key in ["name", "packets", "access_units", "first", "last", "lost"] {
-        assert_eq!(told(&store.streams(), key), told(&before, key), "{key}");
+        assert_eq!(of(&store.streams(), key), of(&before, key), "{key}");
     }
 }
 

@@ -159,6 +159,27 @@ fn every_command_works_beside_it() {
     assert!(lasted < 3_000, "a row of {lasted} ms");
 }
 
+/// The kernel's own account of the socket (`packet_diag`): TPACKET_V3, which it numbers from 0, in a ring of blocks of the size that was asked for.
+#[test]
+fn it_reads_a_ring_of_blocks() {
+    need!("the kernel's ring", "ss");
+    let Some(lab) = Lab::up("it_reads_a_ring_of_blocks", &[("LAB_CAMERAS", "1")]) else { return };
+    let store = Store::empty();
+    let recorder = lab.record(&store.path, &["--buffer", "32MiB"]);
+    let said = text(&lab.at("tap", "ss").args(["-0", "-e", "-n"]).output().expect("ss").stdout);
+    stopped(recorder);
+    assert!(said.contains("ver:2 "), "{said}");
+    let number = |name: &str| {
+        let value = said
+            .split([',', '(', ')'])
+            .find_map(|f| f.strip_prefix(name))
+            .unwrap_or_else(|| panic!("{said}"));
+        value.parse::<u64>().unwrap_or_else(|e| panic!("{e}: {said}"))
+    };
+    assert_eq!(number("blk_size:") * number("blk_nr:"), 32 << 20, "{said}");
+    assert_eq!(number("tmo:"), 10, "{said}");
+}
+
 /// What it needs is CAP_NET_RAW (bit 13); nothing else is left in any thread.
 #[test]
 fn it_keeps_one_capability_and_hears_everything() {

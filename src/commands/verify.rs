@@ -46,7 +46,7 @@ impl Verify {
         let damaged = reports.iter().filter(|report| !report.sound()).count();
         let journal_damage = store.journal_damage();
         if self.json.json {
-            let shards: Vec<_> = reports.iter().map(document).collect();
+            let shards: Vec<_> = reports.iter().map(|report| document(report, &store)).collect();
             listing::print_json(&json!({
                 "sound": damaged == 0 && journal_damage == 0,
                 "damaged": damaged,
@@ -142,10 +142,19 @@ fn check(
     Ok(reports)
 }
 
-fn document(report: &Report) -> serde_json::Value {
+/// What was found, and what the journal has of where the shard comes from.
+fn document(report: &Report, store: &Store) -> serde_json::Value {
     let mut value = json!(report.shard);
     value["sound"] = json!(report.sound());
     value["index"] = json!(report.index);
+    let info = store.shard_info(report.shard.shard);
+    let hash = info.as_ref().and_then(|info| info.hash);
+    value["blake3"] =
+        json!(hash.map(|hash| hash.iter().map(|byte| format!("{byte:02x}")).collect::<String>()));
+    value["provenance"] = json!(info.as_ref().map(|info| info.provenance));
+    value["tap"] = json!(
+        info.and_then(|info| store.taps().into_iter().find(|tap| tap.id == info.tap)).map(|tap| tap.name)
+    );
     value
 }
 
