@@ -391,7 +391,8 @@ impl Direction {
         for ack in &mut self.acks {
             ack.1 = ack.1.min(now);
         }
-        loop {
+        // Behind its FIN a stream has nothing to wait for, whatever is held that claims to lie there.
+        while self.fin.is_none_or(|fin| fin > self.position) {
             let hole_end = self.held.front().map(|h| h.from);
             let acked = self.acks.front().filter(|a| elapsed(a.1, now) >= limits.acked_grace).map(|a| a.0);
             let (end, cause) = match (acked, hole_end) {
@@ -413,10 +414,8 @@ impl Direction {
                 _ => break,
             };
             // What the receiver acknowledged beyond the last byte is the FIN.
-            let end = self.fin.map_or(end, |fin| end.min(fin.max(self.position)));
-            if end == self.position {
-                self.acks.pop_front();
-            }
+            let end = self.fin.map_or(end, |fin| end.min(fin));
+            debug_assert!(end > self.position, "a hole that is given up has bytes");
             self.hole(end - self.position, cause, sink);
             self.release(sink);
         }
