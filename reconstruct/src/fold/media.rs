@@ -86,13 +86,17 @@ impl<'a> Media<'a> {
                 flags |= flag;
             }
         }
+        let len = self.pieces.iter().map(|p| p.len).sum();
+        if len < self.head.len {
+            flags |= MediaFlags::CUT;
+        }
         MediaView {
             seq: ext,
             timestamp: self.head.timestamp,
             marker: self.head.marker,
             time: self.head.time,
             flags,
-            len: self.pieces.iter().map(|p| p.len).sum(),
+            len,
             pieces: self.pieces,
         }
     }

@@ -118,8 +118,9 @@ impl Segment {
     /// A packet of a gap that was told came after all.
     pub fn found(&mut self, media: &Media<'_>, batch: &mut IndexBatch) {
         if let Some(shard) = media.shard() {
-            let part = &mut self.part(media.head.tap, shard, batch).part;
-            part.lost = part.lost.saturating_sub(1);
+            let part = self.part(media.head.tap, shard, batch);
+            part.part.lost = part.part.lost.saturating_sub(1);
+            part.blocks.note_lost(-1);
         }
     }
 
@@ -133,6 +134,7 @@ impl Segment {
         let part = self.part(tap, shard, batch);
         row.shard = part.part.shard;
         part.part.lost += row.packets;
+        part.blocks.note_lost(i64::try_from(row.packets).unwrap_or(i64::MAX));
         let n = part.gaps;
         part.gaps += 1;
         batch.put_gap(n, &row);

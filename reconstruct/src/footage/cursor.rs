@@ -1,15 +1,15 @@
 //! A cursor: one stream's RTP packets in sequence order, from any time on.
 //!
-//! Owns the way through a segment's blocks, from shard to shard, and on to the next segment; one session at a time, never a
-//! mixture. What retention deletes while it reads is skipped: it goes on in the next shard that is there.
+//! Owns the way through a segment's packets and on to the next segment; one session at a time, never a mixture. What retention deletes while it reads is skipped: it goes on in the next shard that is there.
 //! Costs: a block of either level decoded (about 50 KiB), [`AHEAD`] packets' places read ahead of the one that is given, and
 //! what the reorder window holds (views of mappings).
 
+use super::lanes::Lanes;
 use super::pieces::{Fetched, Pieces};
 use super::seek::{self, Entrance, Rule};
 use super::{Footage, FootageError, MediaPacket, ReorderLimits, Reorderer, Start};
-use crate::index::{BlockCarriers, L2Key, L2Reader, MediaEntry, MediaFlags, StreamId};
-use capture::{CaptureTime, ShardId};
+use crate::index::{MediaEntry, MediaFlags, StreamId};
+use capture::CaptureTime;
 use std::collections::VecDeque;
 
 /// Packets whose records the system is told to fetch before they are touched.
@@ -26,6 +26,8 @@ pub struct CursorStats {
     pub damaged: u64,
     /// Packets that came twice, or too late for the reorder window.
     pub late: u64,
+    /// Packets of which the capture has only the beginning.
+    pub cut: u64,
 }
 
 /// Reads a stream's packets. [`next`](Self::next) can be called again after `None`: a recording may have gone on.
@@ -46,10 +48,7 @@ pub struct Cursor {
 
 /// Where in a segment.
 struct At {
-    block: L2Key,
-    /// Entries of the block that were decoded.
-    decoded: u32,
-    entries: VecDeque<MediaEntry>,
+    lanes: Lanes,
     /// Packets are left out until one fits.
     rule: Option<Rule>,
     /// Latest capture time seen in the segment.
@@ -133,7 +132,7 @@ impl Cursor {
         if after >= self.to {
             return Ok(false);
         }
-        let (segment, ended) = (at.block.segment, self.ended.make_contiguous().to_vec());
+        let (segment, ended) = (at.lanes.segment(), self.ended.make_contiguous().to_vec());
         let ended = [&ended[..], &[segment]].concat();
         let entrance = seek::following(&self.footage, self.stream, after, &ended)?;
         if entrance.is_some() {
@@ -147,50 +146,50 @@ impl Cursor {
 
     fn enter(&mut self, entrance: Option<Entrance>) -> Result<bool, FootageError> {
         let Some(Entrance { block, rule, .. }) = entrance else { return Ok(false) };
-        let (decoded, entries, latest) = (0, VecDeque::new(), CaptureTime::MIN);
         self.window.start_at(None);
-        let mut at = At { block, decoded, entries, rule: Some(rule), latest, beyond: false };
-        self.load(&mut at)?;
+        let mut lanes = Lanes::open(&self.footage, self.stream, block)?;
+        let (Rule::LastCleanBefore(time) | Rule::FirstCleanFrom(time) | Rule::FirstFrom(time)) = rule;
+        lanes.join(&self.footage, time)?;
+        let mut at = At { lanes, rule: Some(rule), latest: CaptureTime::MIN, beyond: false };
         if let Rule::LastCleanBefore(time) = rule {
-            let fits = |e: &MediaEntry| is_clean(e) && e.time.millis() <= time.millis();
-            match at.entries.iter().rposition(fits) {
-                Some(clean) => {
-                    let first = first_of_picture(&at.entries, clean);
-                    at.entries.retain(|e| e.seq >= first);
-                    at.rule = None;
-                    self.window.start_at(Some(first));
-                }
-                None => at.rule = Some(Rule::FirstCleanFrom(CaptureTime::MIN)),
-            }
-            self.prefetch(&at)?;
+            at.rule = match self.begin_at_clean(&mut at, time)? {
+                true => None,
+                false => Some(Rule::FirstCleanFrom(CaptureTime::MIN)),
+            };
         }
         self.at = Some(at);
         Ok(true)
     }
 
-    /// Decodes what the current block has beyond what was decoded of it.
-    fn load(&mut self, at: &mut At) -> Result<bool, FootageError> {
-        let Some(bytes) = self.footage.index.l2(&at.block)? else { return Ok(false) };
-        let damaged = |source| crate::index::IndexError::L2 { key: at.block, source };
-        let mut reader = L2Reader::new(at.block.shard, bytes).map_err(damaged)?;
-        if reader.entries() <= at.decoded {
+    /// Brings the lanes to the last clean point that is not after `time`; false when there is none in their blocks.
+    fn begin_at_clean(&mut self, at: &mut At, time: CaptureTime) -> Result<bool, FootageError> {
+        let fits = |e: &&MediaEntry| is_clean(e) && e.time.millis() <= time.millis();
+        let last = |(block, entries): (_, &VecDeque<MediaEntry>)| {
+            entries.iter().rfind(fits).map(|clean| (block, clean.seq, clean.timestamp, clean.time))
+        };
+        let of_lanes = at.lanes.iter().filter_map(|lane| last((lane.block, &lane.entries)));
+        let Some((block, seq, timestamp, when)) = of_lanes.max_by_key(|clean| clean.3) else {
             return Ok(false);
+        };
+        if at.lanes.iter().count() > 1 {
+            // The other lanes were opened at `time`, which can be in a later block.
+            at.lanes = Lanes::open(&self.footage, self.stream, block)?;
+            at.lanes.join(&self.footage, when)?;
         }
-        let mut carriers = BlockCarriers::new(&self.footage.index, at.block.shard);
-        let mut number = 0;
-        while let Some(entry) = reader.next_entry(&mut carriers).map_err(|e| e.locate(&at.block))? {
-            number += 1;
-            if number > at.decoded {
-                at.entries.push_back(entry);
-            }
-        }
-        at.decoded = number;
+        // A delimiter or an SEI can come before the clean point in its picture, and anything can have been overtaken on the way.
+        let picture = at.lanes.following(usize::MAX).filter(|e| e.timestamp == timestamp);
+        let first = lowest(seq, picture, LEAD_MAX);
+        at.lanes.iter_mut().for_each(|lane| lane.entries.retain(|e| e.seq >= first));
+        self.window.start_at(Some(first));
         Ok(true)
     }
 
     fn prefetch(&mut self, at: &At) -> Result<(), FootageError> {
-        let soon: Vec<MediaEntry> = at.entries.iter().take(AHEAD).cloned().collect();
-        self.pieces.prefetch(&self.footage, &soon)
+        for lane in at.lanes.iter() {
+            let soon: Vec<MediaEntry> = lane.entries.iter().take(AHEAD).cloned().collect();
+            self.pieces.prefetch(&self.footage, &soon)?;
+        }
+        Ok(())
     }
 
     /// Brings the segment's next packet into the window; false when the segment has none at the moment.
@@ -202,13 +201,15 @@ impl Cursor {
     }
 
     fn read_from(&mut self, at: &mut At) -> Result<bool, FootageError> {
-        if at.entries.is_empty() && !self.next_block(at)? {
+        if !at.lanes.fill(&self.footage)? {
             return Ok(false);
         }
-        if at.entries.len().is_multiple_of(AHEAD) {
+        let Some(lane) = at.lanes.due() else { return Ok(false) };
+        let (runs_low, shard) = (lane.entries.len().is_multiple_of(AHEAD), lane.block.shard);
+        if at.lanes.take_fresh() | runs_low {
             self.prefetch(at)?;
         }
-        let Some(entry) = at.entries.pop_front() else { return Ok(true) };
+        let Some(entry) = at.lanes.due().and_then(|lane| lane.entries.pop_front()) else { return Ok(true) };
         at.latest = at.latest.max(entry.time);
         if entry.time.millis() > self.to.millis() {
             // What was overtaken by this one can still be wanted.
@@ -220,7 +221,7 @@ impl Cursor {
         }
         match at.rule {
             Some(Rule::FirstCleanFrom(time))
-                if !(is_clean(&entry) || leads_to_clean(&entry, &at.entries))
+                if !(is_clean(&entry) || leads_to_clean(&entry, &at.lanes))
                     || entry.time.millis() < time.millis() =>
             {
                 return Ok(true);
@@ -228,7 +229,7 @@ impl Cursor {
             Some(Rule::FirstFrom(time)) if entry.time.millis() < time.millis() => return Ok(true),
             _ => {}
         }
-        match self.pieces.fetch(&self.footage, at.block.segment, &entry)? {
+        match self.pieces.fetch(&self.footage, at.lanes.segment(), &entry)? {
             Fetched::Packet(packet) if packet.time > self.to => {}
             Fetched::Packet(packet) => {
                 if let Some(rule @ (Rule::FirstCleanFrom(time) | Rule::FirstFrom(time))) = at.rule {
@@ -236,69 +237,34 @@ impl Cursor {
                         return Ok(true);
                     }
                     self.window.start_at(Some(match rule {
-                        Rule::FirstFrom(_) => first_from(&entry, &at.entries),
-                        _ => first_of_same(&entry, &at.entries),
+                        Rule::FirstFrom(_) => first_from(&entry, &at.lanes),
+                        _ => first_of_same(&entry, &at.lanes),
                     }));
                 }
                 at.rule = None;
                 self.window.push(packet);
             }
             Fetched::Damaged => self.stats.damaged += 1,
-            Fetched::Gone(shard) => {
+            Fetched::Cut => self.stats.cut += 1,
+            Fetched::Gone(gone) => {
                 self.stats.gone += 1;
-                if shard == at.block.shard {
+                if gone == shard {
                     // The rest of the shard went as well.
-                    self.stats.gone += at.entries.len() as u64;
-                    at.entries.clear();
+                    for lane in at.lanes.iter_mut().filter(|lane| lane.block.shard == gone) {
+                        self.stats.gone += lane.entries.len() as u64;
+                        lane.entries.clear();
+                    }
                 }
             }
         }
         Ok(true)
     }
 
-    /// Goes on to the segment's next block: in the same shard, or in the next one that has any. False when there is none.
-    fn next_block(&mut self, at: &mut At) -> Result<bool, FootageError> {
-        if self.load(at)? {
-            // The block was open when it was read, and has grown.
-            return Ok(true);
-        }
-        let next = L2Key { block: at.block.block + 1, ..at.block };
-        if self.footage.index.l2(&next)?.is_some() {
-            return self.go_to(at, next);
-        }
-        for shard in self.shards_after(at.block.shard) {
-            let first = L2Key { shard, block: 0, ..at.block };
-            if self.footage.index.has_segment(shard, at.block.segment)? {
-                return self.go_to(at, first);
-            }
-        }
-        Ok(false)
-    }
-
-    fn go_to(&mut self, at: &mut At, block: L2Key) -> Result<bool, FootageError> {
-        (at.block, at.decoded) = (block, 0);
-        let loaded = self.load(at)?;
-        self.prefetch(at)?;
-        Ok(loaded)
-    }
-
-    /// The shards in which a segment can go on: later ones of the same source.
-    fn shards_after(&self, shard: ShardId) -> Vec<ShardId> {
-        let shards = self.footage.store.shards();
-        let source = shards.iter().find(|s| s.id == shard).map(|s| s.source);
-        shards
-            .iter()
-            .filter(|s| s.id > shard && source.is_none_or(|of| s.source == of))
-            .map(|s| s.id)
-            .collect()
-    }
-
     /// Whether the segment has grown since it seemed to be at its end.
     fn more_of_segment(&mut self) -> Result<bool, FootageError> {
-        let Some(mut at) = self.at.take() else { return Ok(false) };
-        let more = self.next_block(&mut at);
-        self.at = Some(at);
-        more
+        let Some(at) = &mut self.at else { return Ok(false) };
+        at.lanes.look_again();
+        at.lanes.fill(&self.footage)
     }
 }
 
@@ -307,34 +273,26 @@ const LEAD_MAX: usize = 16;
 /// Packets after the first one that are looked at for what it overtook.
 const OVERTAKEN_MAX: usize = 64;
 
-/// The sequence number with which the picture begins that has its clean point at `clean`: a delimiter or an SEI can come before it,
-/// and anything can have been overtaken on the way.
-fn first_of_picture(entries: &VecDeque<MediaEntry>, clean: usize) -> u64 {
-    let point = &entries[clean];
-    let around = entries.range(clean.saturating_sub(LEAD_MAX)..(clean + OVERTAKEN_MAX).min(entries.len()));
-    lowest(point, around.filter(|e| e.timestamp == point.timestamp), LEAD_MAX)
-}
-
-/// The same, of the picture that `entry` is the first of to be there.
-fn first_of_same(entry: &MediaEntry, following: &VecDeque<MediaEntry>) -> u64 {
-    let near = following.iter().take(OVERTAKEN_MAX).filter(|e| e.timestamp == entry.timestamp);
-    lowest(entry, near, OVERTAKEN_MAX)
+/// The sequence number with which the picture begins that `entry` is the first of to be there.
+fn first_of_same(entry: &MediaEntry, following: &Lanes) -> u64 {
+    let near = following.following(OVERTAKEN_MAX).filter(|e| e.timestamp == entry.timestamp);
+    lowest(entry.seq, near, OVERTAKEN_MAX)
 }
 
 /// The lowest sequence number of what `entry` overtook, or its own.
-fn first_from(entry: &MediaEntry, following: &VecDeque<MediaEntry>) -> u64 {
-    lowest(entry, following.iter().take(OVERTAKEN_MAX), OVERTAKEN_MAX)
+fn first_from(entry: &MediaEntry, following: &Lanes) -> u64 {
+    lowest(entry.seq, following.following(OVERTAKEN_MAX), OVERTAKEN_MAX)
 }
 
 /// The lowest sequence number of `near`, not further back than `reach`: a camera can begin to count anew.
-fn lowest<'a>(entry: &MediaEntry, near: impl Iterator<Item = &'a MediaEntry>, reach: usize) -> u64 {
-    let lowest = entry.seq.saturating_sub(reach as u64);
-    near.map(|e| e.seq).filter(|seq| *seq >= lowest).fold(entry.seq, u64::min)
+fn lowest<'a>(seq: u64, near: impl Iterator<Item = &'a MediaEntry>, reach: usize) -> u64 {
+    let lowest = seq.saturating_sub(reach as u64);
+    near.map(|e| e.seq).filter(|seq| *seq >= lowest).fold(seq, u64::min)
 }
 
 /// Whether a packet belongs to a picture whose clean point follows it.
-fn leads_to_clean(entry: &MediaEntry, following: &VecDeque<MediaEntry>) -> bool {
-    following.iter().take(LEAD_MAX).any(|e| e.timestamp == entry.timestamp && is_clean(e))
+fn leads_to_clean(entry: &MediaEntry, following: &Lanes) -> bool {
+    following.following(LEAD_MAX).any(|e| e.timestamp == entry.timestamp && is_clean(e))
 }
 
 fn is_clean(e: &MediaEntry) -> bool {

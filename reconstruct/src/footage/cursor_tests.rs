@@ -3,6 +3,7 @@ use super::super::{FootageError, PacketFilter, Selector};
 use super::*;
 use crate::index::{Index, SegmentId};
 use crate::model::NextIds;
+use capture::ShardId;
 use capture::Store;
 
 const STREAM: StreamId = StreamId(1);

@@ -6,6 +6,7 @@
 //! is a few views of a shard's mapping. All but the live side may block on the disk.
 
 mod cursor;
+mod lanes;
 mod live;
 mod packets;
 mod pieces;

@@ -23,6 +23,8 @@ pub(super) enum Fetched {
     Gone(ShardId),
     /// Its bytes are not an RTP packet any more.
     Damaged,
+    /// Only its beginning was captured: played, it would be a wrong one.
+    Cut,
 }
 
 /// Reads them.
@@ -71,6 +73,9 @@ impl Pieces {
         segment: SegmentId,
         e: &MediaEntry,
     ) -> Result<Fetched, FootageError> {
+        if e.flags.contains(MediaFlags::CUT) {
+            return Ok(Fetched::Cut);
+        }
         let mut pieces = SmallVec::new();
         let mut time = CaptureTime::MIN;
         for piece in &e.pieces {
@@ -116,7 +121,7 @@ impl Footage {
     ) -> Result<Option<MediaPacket>, FootageError> {
         match Pieces::default().fetch(self, segment, entry)? {
             Fetched::Packet(packet) => Ok(Some(packet)),
-            Fetched::Gone(_) | Fetched::Damaged => Ok(None),
+            Fetched::Gone(_) | Fetched::Damaged | Fetched::Cut => Ok(None),
         }
     }
 }

@@ -6,15 +6,18 @@
 
 use super::{Footage, FootageError, LIVE_EDGE_NANOS, Start};
 use crate::index::{BLOCK_NANOS_MAX, DirectoryEntry, L2Key, SegmentId, StreamId};
-use capture::CaptureTime;
+use capture::{CaptureTime, TapId};
+use smallvec::SmallVec;
 use std::collections::BTreeMap;
 
 /// Sessions side by side: with more of them at once (all of one camera's stream), the rest is not looked at.
 const CANDIDATES_MAX: usize = 256;
 const REACH_MS: i64 = BLOCK_NANOS_MAX / 1_000_000 + 1;
-/// How far a parallel session has to be ahead before it is worth leaving one that has nothing more: sessions of a
-/// running recording end at slightly different times, and go on.
+/// How far a parallel session has to be ahead before it is worth leaving one that has nothing more, while both may go on: sessions of a
+/// running recording end at slightly different times.
 const AHEAD_NANOS: i64 = 2_000_000_000;
+/// Of sessions that begin so closely together, the most complete is played: VMSs connect one after the other.
+const TOGETHER_NANOS: i64 = 2_000_000_000;
 
 /// Where a cursor enters a segment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -36,24 +39,27 @@ pub(super) enum Rule {
 }
 
 /// A segment's blocks around the time.
-#[derive(Clone, Copy)]
+#[derive(Default)]
 struct Around {
-    /// The last that begins at or before the time.
-    before: Option<DirectoryEntry>,
+    /// The last of each tap that begins at or before the time.
+    before: SmallVec<[(Option<TapId>, DirectoryEntry); 1]>,
     /// The first that begins after it.
     after: Option<DirectoryEntry>,
 }
 
 impl Around {
     fn covers(&self, time: CaptureTime) -> bool {
-        self.before.is_some_and(|b| b.row.last >= time || self.after.is_some())
+        !self.before.is_empty()
+            && (self.after.is_some() || self.before.iter().any(|(_, b)| b.row.last >= time))
+    }
+
+    fn all(&self) -> impl Iterator<Item = &DirectoryEntry> {
+        self.before.iter().map(|(_, entry)| entry).chain(&self.after)
     }
 
     /// Smaller is more complete.
     fn rank(&self) -> (u64, u64) {
-        let sum = |of: fn(&DirectoryEntry) -> u32| {
-            self.before.iter().chain(&self.after).map(|e| u64::from(of(e))).sum::<u64>()
-        };
+        let sum = |of: fn(&DirectoryEntry) -> u32| self.all().map(|e| u64::from(of(e))).sum::<u64>();
         let (lost, packets) = (sum(|e| e.row.lost), sum(|e| e.row.packets));
         // Lost of a million expected, then as many packets as possible.
         (lost.saturating_mul(1_000_000) / (lost + packets).max(1), u64::MAX - packets)
@@ -73,9 +79,13 @@ fn around(
         if !found.contains_key(&segment) && found.len() >= CANDIDATES_MAX {
             return true;
         }
-        let around = found.entry(segment).or_insert(Around { before: None, after: None });
+        let around = found.entry(segment).or_default();
         if entry.row.first.millis() <= ms {
-            around.before = Some(entry);
+            let tap = footage.store.shard_info(entry.block.shard).map(|info| info.tap);
+            match around.before.iter_mut().find(|(other, _)| *other == tap) {
+                Some((_, before)) => *before = entry,
+                None => around.before.push((tap, entry)),
+            }
         } else if around.after.is_none() {
             around.after = Some(entry);
         }
@@ -93,17 +103,15 @@ pub(super) fn first(
 ) -> Result<Option<Entrance>, FootageError> {
     let around = around(footage, stream, time)?;
     if start == Start::LiveEdge {
-        let newest = around.values().filter_map(|a| a.before).max_by_key(|e| (e.row.last, e.block.segment));
-        let newest = newest.filter(|e| time.nanos_since(e.row.last) <= LIVE_EDGE_NANOS);
-        return newest.map(|entry| enter(footage, stream, entry, time, start)).transpose();
+        let newest = |a: &Around| a.before.iter().map(|(_, e)| (e.row.last, e.block.segment)).max();
+        let best = around.into_values().max_by_key(newest);
+        let best =
+            best.filter(|a| newest(a).is_some_and(|(last, _)| time.nanos_since(last) <= LIVE_EDGE_NANOS));
+        return Ok(best.map(|a| enter(footage, stream, &a, time, start)).transpose()?.flatten());
     }
-    let best = around
-        .into_iter()
-        .filter(|(_, a)| a.covers(time))
-        .min_by_key(|(id, a)| (a.rank(), *id))
-        .and_then(|(_, a)| a.before);
+    let best = around.into_iter().filter(|(_, a)| a.covers(time)).min_by_key(|(id, a)| (a.rank(), *id));
     match best {
-        Some(entry) => Ok(Some(enter(footage, stream, entry, time, start)?)),
+        Some((_, around)) => enter(footage, stream, &around, time, start),
         // In a gap: forward.
         None => match next_from(footage, stream, time)? {
             Some(entry) => {
@@ -119,27 +127,35 @@ pub(super) fn first(
 fn enter(
     footage: &Footage,
     stream: StreamId,
-    entry: DirectoryEntry,
+    around: &Around,
     time: CaptureTime,
     start: Start,
-) -> Result<Entrance, FootageError> {
-    let at = |block: L2Key, rule| Entrance { segment: entry.block.segment, block, rule };
+) -> Result<Option<Entrance>, FootageError> {
+    let Some(&(_, any)) = around.before.first() else { return Ok(None) };
+    let at = |block: L2Key, rule| Ok(Some(Entrance { segment: block.segment, block, rule }));
     if start == Start::Exact {
-        return Ok(at(entry.block, Rule::FirstFrom(time)));
+        return at(any.block, Rule::FirstFrom(time));
     }
-    if entry.row.clean.is_some_and(|clean| clean.millis() <= time.millis()) {
-        return Ok(at(entry.block, Rule::LastCleanBefore(time)));
+    // Each tap knows of its own: the one that has a clean point last leads.
+    let mut last_clean: Option<(CaptureTime, L2Key)> = None;
+    for (_, entry) in &around.before {
+        let clean = match (entry.row.clean, entry.row.clean_before) {
+            (Some(clean), _) if clean.millis() <= time.millis() => Some((clean, entry.block)),
+            (_, Some(before)) => {
+                let block = L2Key { shard: before.shard, block: before.block, ..entry.block };
+                footage.index.l2(&block)?.map(|_| (before.time, block))
+            }
+            _ => None,
+        };
+        last_clean = last_clean.max(clean);
     }
-    if let Some(before) = entry.row.clean_before {
-        let block = L2Key { shard: before.shard, segment: entry.block.segment, block: before.block };
-        if footage.index.l2(&block)?.is_some() {
-            return Ok(at(block, Rule::LastCleanBefore(time)));
-        }
+    if let Some((_, block)) = last_clean {
+        return at(block, Rule::LastCleanBefore(time));
     }
-    if has_clean_points(footage, stream, &entry)? {
-        return Ok(at(entry.block, Rule::FirstCleanFrom(time)));
+    if has_clean_points(footage, stream, &any)? {
+        return at(any.block, Rule::FirstCleanFrom(time));
     }
-    Ok(at(entry.block, Rule::FirstFrom(time)))
+    at(any.block, Rule::FirstFrom(time))
 }
 
 /// Whether the shard's part of the segment has clean points at all. What was not understood has none, and is played
@@ -156,20 +172,35 @@ fn has_clean_points(
     Ok(part.is_some_and(|p| p.clean_points > 0))
 }
 
-/// The first block that begins after `time`.
+/// The first block that begins after `time`; of sessions that begin together there, the most complete one's.
 fn next_from(
     footage: &Footage,
     stream: StreamId,
     time: CaptureTime,
 ) -> Result<Option<DirectoryEntry>, FootageError> {
-    let mut found = None;
+    let mut together = BTreeMap::<SegmentId, DirectoryEntry>::new();
+    let mut begin = None;
     footage.index.directory(stream, time.millis(), i64::MAX, |entry| {
-        if entry.row.last >= time {
-            found = Some(entry);
+        if entry.row.last < time {
+            return true;
         }
-        found.is_none()
+        let begin = *begin.get_or_insert(entry.row.first);
+        together.entry(entry.block.segment).or_insert(entry);
+        entry.row.first.nanos_since(begin) <= TOGETHER_NANOS && together.len() < CANDIDATES_MAX
     })?;
-    Ok(found)
+    let lost = |e: &DirectoryEntry| {
+        u64::from(e.row.lost) * 1_000_000 / (u64::from(e.row.lost) + u64::from(e.row.packets)).max(1)
+    };
+    let near = |e: &DirectoryEntry| begin.is_some_and(|b| e.row.first.nanos_since(b) <= TOGETHER_NANOS);
+    // Equally complete, the one that begins first: nothing of the beginning is left out.
+    Ok(together.into_values().filter(near).min_by_key(|e| (lost(e), e.row.first, e.block.segment)))
+}
+
+/// So far a session has to go on beyond `time` to be worth going into it.
+fn ahead(footage: &Footage, entry: &DirectoryEntry) -> i64 {
+    let sealed = footage.store.shard_info(entry.block.shard).is_none_or(|info| info.sealed);
+    // What nobody writes any more has come as far as it ever will.
+    if sealed || !footage.store.is_written() { 1 } else { AHEAD_NANOS }
 }
 
 /// The entrance for a cursor whose segment ended, when everything up to `time` was given: into a session that was recorded
@@ -187,9 +218,9 @@ pub(super) fn following(
         if ended.contains(&segment) {
             continue;
         }
-        let latest = around.before.iter().chain(&around.after).map(|e| e.row.last).max();
-        if let Some(entry) = around.before
-            && latest.is_some_and(|last| last.nanos_since(time) >= AHEAD_NANOS)
+        let latest = around.all().max_by_key(|e| e.row.last);
+        if let Some(&(_, entry)) = around.before.first()
+            && latest.is_some_and(|latest| latest.row.last.nanos_since(time) >= ahead(footage, latest))
             && beside.is_none_or(|(rank, _)| around.rank() < rank)
         {
             beside = Some((around.rank(), entry));
@@ -210,7 +241,7 @@ pub(super) fn following(
     let Some(entry) = next else { return Ok(None) };
     // A session that began before is one of those beside, not far enough ahead yet.
     let began = footage.index.segment(entry.block.segment)?.map(|s| s.began);
-    if began.is_some_and(|began| began <= time) && entry.row.last.nanos_since(time) < AHEAD_NANOS {
+    if began.is_some_and(|began| began <= time) && entry.row.last.nanos_since(time) < ahead(footage, &entry) {
         return Ok(None);
     }
     Ok(Some(Entrance { segment: entry.block.segment, block: entry.block, rule: Rule::FirstFrom(after) }))

@@ -132,8 +132,8 @@ impl Synthetic {
 
 /// Indexes the shards from `from` on, with a commit each `each` packets.
 pub(super) fn fold(store: &Store, index: &Index, from: ShardId, each: usize) {
-    let mut fold =
-        Fold { batch: IndexBatch::new(), l1: BTreeMap::new(), l2: BTreeMap::new(), parts: BTreeMap::new() };
+    let (l1, l2, parts, due) = (BTreeMap::new(), BTreeMap::new(), BTreeMap::new(), BTreeMap::new());
+    let mut fold = Fold { batch: IndexBatch::new(), l1, l2, parts, due };
     let mut packets = 0;
     for info in store.shards() {
         let shard = store.shard(info.id).unwrap();
@@ -160,6 +160,8 @@ struct Fold {
     l1: BTreeMap<u32, L1Builder>,
     l2: BTreeMap<u32, L2Builder>,
     parts: BTreeMap<u32, SegmentPart>,
+    /// The sequence number that comes next.
+    due: BTreeMap<u32, u64>,
 }
 
 impl Fold {
@@ -202,6 +204,8 @@ impl Fold {
         if l2.shard() != shard || !l2.accepts(time) {
             l2.roll(shard).into_iter().for_each(|b| self.batch.put_l2(b));
         }
+        let due = self.due.insert(p.segment, p.seq + 1).unwrap_or(p.seq);
+        l2.note_lost(p.seq.saturating_sub(due) as i64);
         l2.push(&media.view(), &[Carrier::from(&packet)]);
         if !self.parts.contains_key(&p.segment) {
             self.rows(p, time);

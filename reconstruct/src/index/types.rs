@@ -143,6 +143,8 @@ impl MediaFlags {
     pub const AU_START: Self = Self(4);
     /// Carries parameter sets.
     pub const PARAMETER_SETS: Self = Self(8);
+    /// Not all of its bytes were captured.
+    pub const CUT: Self = Self(16);
 
     /// Whether all of `other` are in the set.
     pub const fn contains(self, other: Self) -> bool {
@@ -170,6 +172,7 @@ impl fmt::Debug for MediaFlags {
             (Self::CLEAN, "clean"),
             (Self::AU_START, "au-start"),
             (Self::PARAMETER_SETS, "parameter-sets"),
+            (Self::CUT, "cut"),
         ];
         let mut first = true;
         for (flag, name) in names {

@@ -22,11 +22,6 @@ pub struct L2Builder {
     directory: DirectoryRow,
     /// Last clean point of the open block, by capture time.
     clean: Option<CaptureTime>,
-    /// Highest sequence number before the open block, and now.
-    highest_before: Option<u64>,
-    highest: Option<u64>,
-    /// Packets of the open block that are not duplicates.
-    distinct: u32,
 }
 
 fn empty_directory() -> DirectoryRow {
@@ -56,9 +51,6 @@ impl L2Builder {
             predictor: Predictor::new(),
             directory: empty_directory(),
             clean: None,
-            highest_before: None,
-            highest: None,
-            distinct: 0,
         }
     }
 
@@ -220,17 +212,13 @@ impl L2Builder {
             d.clean = d.clean.or(Some(e.time));
             self.clean = Some(e.time);
         }
-        if !e.flags.contains(MediaFlags::DUPLICATE) {
-            self.highest_before = self.highest_before.or(Some(e.seq.wrapping_sub(1)));
-            self.highest = Some(self.highest.map_or(e.seq, |h| h.max(e.seq)));
-            self.distinct += 1;
-        }
-        if let (Some(before), Some(highest)) = (self.highest_before, self.highest) {
-            let expected = highest.wrapping_sub(before);
-            self.directory.lost =
-                u32::try_from(expected.saturating_sub(u64::from(self.distinct))).unwrap_or(u32::MAX);
-        }
         self.count += 1;
+    }
+
+    /// Packets were missed that no tap has, or (less than none) came after all.
+    pub fn note_lost(&mut self, packets: i64) {
+        let lost = i64::from(self.directory.lost).saturating_add(packets);
+        self.directory.lost = lost.clamp(0, i64::from(u32::MAX)) as u32;
     }
 
     /// The open block as it stands, to be written under its key and overwritten later. `None` when it is empty.
@@ -269,8 +257,6 @@ impl L2Builder {
             self.shard = shard;
         }
         self.directory = DirectoryRow { clean_before, ..empty_directory() };
-        self.highest_before = self.highest.or(self.highest_before);
-        self.distinct = 0;
         self.count = 0;
         self.run = 0;
         self.bytes.clear();

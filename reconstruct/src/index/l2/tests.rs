@@ -229,15 +229,16 @@ fn blocks_follow_one_another() {
 }
 
 #[test]
-fn what_is_missing_is_counted() {
-    let (_, media) = udp_video(100);
+fn what_is_missing_is_kept_with_the_open_block() {
+    let (_, media) = udp_video(2);
     let mut b = builder();
-    for (i, (e, c)) in media.iter().enumerate() {
-        if !(20..25).contains(&i) {
-            b.push(&e.view(), c);
-        }
-    }
+    b.push(&media[0].0.view(), &media[0].1);
+    b.note_lost(7);
+    b.note_lost(-2);
     assert_eq!(b.roll(SHARD).unwrap().directory.lost, 5);
+    b.push(&media[1].0.view(), &media[1].1);
+    b.note_lost(-2);
+    assert_eq!(b.roll(SHARD).unwrap().directory.lost, 0);
 }
 
 #[test]

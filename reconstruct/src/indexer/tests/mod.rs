@@ -5,3 +5,4 @@ mod check;
 mod files;
 mod power;
 mod recording;
+mod two_taps;

@@ -79,6 +79,19 @@ pub fn on_two_taps(mut frames: Vec<Captured>) -> Vec<Captured> {
     frames
 }
 
+/// Two mirrors of one switch: each frame is heard on both taps, 50 µs apart, now on the one first and now on the other.
+pub fn on_both_taps(frames: Vec<Captured>) -> Vec<Captured> {
+    let mut both = Vec::new();
+    for (n, mut frame) in frames.into_iter().enumerate() {
+        frame.tap = if n % 3 == 0 { 2 } else { 1 };
+        let mut copy = frame.clone();
+        (copy.tap, copy.time) = (3 - frame.tap, frame.time.plus(Duration::from_micros(50)));
+        both.extend([frame, copy]);
+    }
+    both.sort_by_key(|frame| frame.time);
+    both
+}
+
 pub struct Recording {
     pub store: Store,
     pub lock: WriterLock,
