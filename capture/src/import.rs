@@ -4,10 +4,10 @@
 //! sources came after it), and damage ends the file at a named offset with everything before it kept. Costs one copy more than a
 //! live tap: file to buffer to staging.
 
-use crate::file::{Damage, FileInterface, FileParser, Step};
+use crate::file::{Damage, DamageKind, FileInterface, FileParser, Step};
 use crate::hash::Fingerprint;
 use crate::journal::{Provenance, SourceKind};
-use crate::shard::{Appended, ShardWriter, WhenFull, WriterOptions, full, shard_path};
+use crate::shard::{Appended, RecordHeader, ShardWriter, WhenFull, WriterOptions, full, shard_path};
 use crate::store::{NewTap, ShardInfo, SourceInfo, Store, WriterLock};
 use crate::{CaptureTime, SourceId, StoreError, TapId};
 use serde::Serialize;
@@ -44,6 +44,12 @@ pub struct ImportReport {
     pub packets: u64,
     /// Of those, the ones that this import added.
     pub added: u64,
+    /// Packets that the file does not have to their end (its snap length).
+    pub cut: u64,
+    /// Packets that stand in the file behind later ones of the same interface, and by how much at the most.
+    pub disordered: u64,
+    /// In nanoseconds.
+    pub disorder_ns: i64,
     /// Whether the whole file had been imported before.
     pub already: bool,
     /// Where the file stopped making sense.
@@ -134,7 +140,20 @@ pub fn import_file(
     }
     if let Some(known) = already {
         let (source, packets, damage, path) = (known.id, known.packets, known.damage, path.to_owned());
-        return Ok(ImportReport { path, source, bytes, packets, added: 0, already: true, damage, replaces });
+        let (added, cut, disordered, disorder_ns) = (0, 0, 0, 0);
+        return Ok(ImportReport {
+            path,
+            source,
+            bytes,
+            packets,
+            added,
+            cut,
+            disordered,
+            disorder_ns,
+            already: true,
+            damage,
+            replaces,
+        });
     }
     let resumed = source.is_some();
     let source = match source {
@@ -165,7 +184,7 @@ pub fn import_file(
     if !taps.untold.is_empty() {
         opened(source, std::mem::take(&mut taps.untold));
     }
-    let Copied { packets, added, damage } = copied?;
+    let Copied { packets, added, cut, disordered, disorder_ns, damage } = copied?;
     finished?;
     progress(bytes, bytes);
     // Also what lies behind damage tells this file from others.
@@ -177,6 +196,9 @@ pub fn import_file(
         bytes,
         packets,
         added,
+        cut,
+        disordered,
+        disorder_ns,
         already: false,
         damage,
         replaces,
@@ -245,9 +267,13 @@ impl Input {
 }
 
 /// What was taken over.
+#[derive(Default)]
 struct Copied {
     packets: u64,
     added: u64,
+    cut: u64,
+    disordered: u64,
+    disorder_ns: i64,
     damage: Option<Damage>,
 }
 
@@ -270,6 +296,8 @@ struct OpenTap {
     writer: ShardWriter,
     /// Packets that an earlier, unfinished import has brought in.
     skip: u64,
+    /// The latest time so far.
+    latest: CaptureTime,
 }
 
 impl Taps<'_> {
@@ -282,13 +310,24 @@ impl Taps<'_> {
         progress: &mut dyn FnMut(u64),
         opened: &mut dyn FnMut(SourceId, Vec<TapId>),
     ) -> Result<Copied, ImportError> {
-        let mut copied = Copied { packets: 0, added: 0, damage: None };
+        let mut copied = Copied::default();
         let mut batch = 0;
         loop {
+            let at = parser.offset();
             let need = match parser.next(input.rest(), input.eof) {
+                Ok(Step::Record { time, .. }) if !RecordHeader::holds(time) => {
+                    copied.damage = Some(Damage { offset: at, kind: DamageKind::Time });
+                    break;
+                }
                 Ok(Step::Record { interface, time, original_len, data }) => {
                     copied.packets += 1;
+                    copied.cut += u64::from((data.len() as u32) < original_len);
                     let tap = self.tap(interface, opened)?;
+                    if time < tap.latest {
+                        copied.disordered += 1;
+                        copied.disorder_ns = copied.disorder_ns.max(tap.latest.nanos_since(time));
+                    }
+                    tap.latest = tap.latest.max(time);
                     if tap.skip > 0 {
                         tap.skip -= 1;
                     } else {
@@ -376,7 +415,7 @@ impl Taps<'_> {
         // With what retention has deleted of them meanwhile.
         let gone = self.store.trimmed(writer.tap()).packets;
         let skip = if self.resumed { gone + self.store.shards().iter().map(stored).sum::<u64>() } else { 0 };
-        Ok(OpenTap { writer, skip })
+        Ok(OpenTap { writer, skip, latest: CaptureTime::MIN })
     }
 
     fn publish(&mut self) {

@@ -14,7 +14,7 @@ use reconstruct::codec::Kind;
 use reconstruct::export::es::EsReport;
 use reconstruct::export::pcap::PcapReport;
 use reconstruct::export::{ExportError, es, pcap};
-use reconstruct::footage::{Footage, FootageError, MediaPacket, Start, StreamInfo};
+use reconstruct::footage::{CursorStats, Footage, FootageError, MediaPacket, Start, StreamInfo};
 use std::io;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
@@ -113,7 +113,7 @@ fn elementary_stream(
     });
     let report = es::write(stream, packets, out)?;
     bar.finish_and_clear();
-    Ok(tell_es(&report))
+    Ok(tell_es(&report, cursor.stats()))
 }
 
 /// How many seconds of footage the range has at most: what the progress bar counts.
@@ -122,7 +122,7 @@ fn seconds(stream: &StreamInfo, from: CaptureTime, to: CaptureTime) -> u64 {
     u64::try_from(to.min(last).nanos_since(from.max(first))).unwrap_or(0) / 1_000_000_000
 }
 
-fn tell_es(report: &EsReport) -> String {
+fn tell_es(report: &EsReport, missed: CursorStats) -> String {
     let mut told = format!(
         "{} of {}, {}",
         several(report.units, "unit"),
@@ -132,7 +132,10 @@ fn tell_es(report: &EsReport) -> String {
     for (n, noun, more) in [
         (report.gaps, "gap", " in the packets"),
         (report.broken_units, "unit", " left out because a part of it is missing"),
-        (report.damaged_packets, "damaged packet", ""),
+        (report.damaged_packets + missed.damaged, "damaged packet", ""),
+        (missed.cut, "packet", " that the capture has without their end"),
+        (missed.late, "packet", " that came far too late"),
+        (missed.gone, "packet", " that retention deleted meanwhile"),
         (report.unsupported_packets, "packet", " in a packing that is not supported"),
     ] {
         if n > 0 {

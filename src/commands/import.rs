@@ -46,6 +46,9 @@ pub struct Import {
     pub json: JsonArg,
 }
 
+/// Less than this a stream's packets are put in order anyway.
+const DISORDER_TOLD_NS: i64 = 100_000_000;
+
 /// What became of one file.
 struct Imported {
     path: PathBuf,
@@ -257,19 +260,25 @@ fn report(
 }
 
 fn document(file: &Imported) -> Value {
+    // A path need not be text, JSON is.
+    let name = file.path.to_string_lossy();
     match &file.result {
         Ok(report) => json!({
-            "file": file.path,
+            "file": name,
             "source": report.source,
             "bytes": report.bytes,
             "packets": report.packets,
             "added": report.added,
             "out_of_order": file.out_of_order,
+            "cut": report.cut,
+            "disordered": report.disordered,
+            "disorder_s": report.disorder_ns as f64 / 1e9,
             "already": report.already,
             "damage": report.damage.as_ref().map(|d| json!({ "offset": d.offset, "what": d.kind.to_string() })),
             "error": Value::Null,
+            "kept": report.packets,
         }),
-        Err(error) => json!({ "file": file.path, "error": error.to_string(), "kept": file.kept }),
+        Err(error) => json!({ "file": name, "error": error.to_string(), "kept": file.kept }),
     }
 }
 
@@ -280,6 +289,19 @@ fn lines(file: &Imported) -> Vec<String> {
         true => format!("{path}: is in the store already, {}", several(report.packets, "packet")),
         false => format!("{path}: {}", several(report.added, "packet")),
     }];
+    if report.cut > 0 {
+        lines.push(format!(
+            "  {} were captured without their end (snap length): what they carry can't be played",
+            several(report.cut, "packet")
+        ));
+    }
+    if report.disorder_ns > DISORDER_TOLD_NS {
+        lines.push(format!(
+            "  {} stand behind later ones, by up to {:.1} s: streams may lack packets; `reordercap` puts a file in order",
+            several(report.disordered, "packet"),
+            report.disorder_ns as f64 / 1e9
+        ));
+    }
     if let Some(damage) = &report.damage {
         lines.push(format!(
             "  damaged at byte {}: {}; everything before it is imported",

@@ -97,7 +97,7 @@ fn text(store: &Store, recorder: Option<Value>) -> Result<String, Failure> {
 fn summary(store: &Store) -> Value {
     let shards = store.shards();
     json!({
-        "directory": store.dir(),
+        "directory": store.dir().to_string_lossy(),
         "id": store.id().to_string(),
         "shards": shards.len(),
         "sealed": shards.iter().filter(|shard| shard.sealed).count(),

@@ -100,6 +100,8 @@ pub enum DamageKind {
     TooManyInterfaces,
     /// The file is empty.
     Empty,
+    /// A capture time that pcap's 32-bit seconds can't hold: it would come out as another.
+    Time,
 }
 
 /// The length that was wrong.
@@ -132,6 +134,7 @@ impl fmt::Display for DamageKind {
             }
             Self::TooManyInterfaces => write!(f, "more than {MAX_INTERFACES} interfaces"),
             Self::Empty => write!(f, "the file is empty"),
+            Self::Time => write!(f, "a capture time before 1970 or after 2106, which can't be kept"),
         }
     }
 }

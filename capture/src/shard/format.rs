@@ -41,7 +41,13 @@ pub struct RecordHeader {
 }
 
 impl RecordHeader {
-    /// Times before 1970 or after 2106 can't be written; they are clamped.
+    /// Whether a time can be written: none before 1970 or after 2106 can.
+    #[inline]
+    pub fn holds(time: CaptureTime) -> bool {
+        u32::try_from(time.nanos().div_euclid(1_000_000_000)).is_ok()
+    }
+
+    /// Times that it does not [hold](Self::holds) are clamped.
     #[inline]
     pub fn encode(self) -> [u8; RECORD_HEADER_LEN as usize] {
         let nanos = self.time.nanos().max(0).unsigned_abs();

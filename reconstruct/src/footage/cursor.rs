@@ -149,7 +149,9 @@ impl Cursor {
         self.window.start_at(None);
         let mut lanes = Lanes::open(&self.footage, self.stream, block)?;
         let (Rule::LastCleanBefore(time) | Rule::FirstCleanFrom(time) | Rule::FirstFrom(time)) = rule;
-        lanes.join(&self.footage, time)?;
+        // Where everything is asked for, the time lies before all footage.
+        let first = lanes.following(1).map(|e| e.time).next().unwrap_or(time);
+        lanes.join(&self.footage, time.max(first))?;
         let mut at = At { lanes, rule: Some(rule), latest: CaptureTime::MIN, beyond: false };
         if let Rule::LastCleanBefore(time) = rule {
             at.rule = match self.begin_at_clean(&mut at, time)? {

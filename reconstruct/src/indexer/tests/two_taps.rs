@@ -43,6 +43,8 @@ fn a_stream_on_two_taps_is_one_stream() {
         assert_eq!((other.packets, other.lost), (stream.packets, stream.lost), "{}", stream.name);
         let (first, last) = (stream.first.unwrap(), stream.last.unwrap());
         let step = last.nanos_since(first) / 9;
+        let whole = |f, id| played(f, id, CaptureTime::MIN).len();
+        assert_eq!(whole(&both, other.id), whole(&one, stream.id), "{} as a whole", stream.name);
         for n in 0..9 {
             // At the end of a millisecond: the index finds by whole ones.
             let ms = (first.nanos() + n * step) / 1_000_000;
