@@ -68,6 +68,8 @@ pub struct EsWriter {
     depacketizer: Box<dyn Depacketizer + Send>,
     framing: Framing,
     last: Option<(u32, u64)>,
+    /// SSRC and sequence number of the last packet.
+    last_header: Option<(u32, u16)>,
     report: EsReport,
 }
 
@@ -89,25 +91,30 @@ impl EsWriter {
         let depacketizer = depacketizer(codec, aac).ok_or(ExportError::NoElementaryStream(codec))?;
         let parameter_sets = Some(parameter_sets.to_vec()).filter(|sets| !sets.is_empty());
         let framing = Framing { codec, parameter_sets, bytes: Vec::new() };
-        Ok(EsWriter { depacketizer, framing, last: None, report: EsReport::default() })
+        Ok(EsWriter { depacketizer, framing, last: None, last_header: None, report: EsReport::default() })
     }
 
     /// The next RTP packet of `wire_len` bytes, with its segment and its extended sequence number therein.
     pub fn handle(&mut self, segment: u32, seq: u64, packet: &[u8], wire_len: usize) {
         self.report.packets += 1;
-        let in_order = self.last.is_none_or(|(s, last)| s == segment && seq == last + 1);
+        let parsed = RtpPacket::parse(packet, wire_len).ok().filter(|_| packet.len() >= wire_len);
+        let header = parsed.as_ref().map(|rtp| (rtp.ssrc.0, rtp.sequence.0));
+        let in_order = match (self.last, self.last_header, header) {
+            (None, ..) => true,
+            (Some((s, last)), ..) if s == segment => seq == last + 1,
+            // The recorder was started anew, or a file ended, and the session went on.
+            (_, Some((ssrc, last)), Some((other, number))) => ssrc == other && number == last.wrapping_add(1),
+            _ => false,
+        };
         // Another session is no gap, though its pictures do not follow on those before.
         let same = self.last.is_some_and(|(s, _)| s == segment);
         self.report.gaps += u64::from(same && !in_order);
-        self.last = Some((segment, seq));
-        let rtp = match RtpPacket::parse(packet, wire_len) {
-            Ok(rtp) if packet.len() >= wire_len => rtp,
-            _ => {
-                self.report.damaged_packets += 1;
-                // The next one has a gap before it, since this one's payload is not to be had.
-                self.last = self.last.map(|(s, _)| (s, u64::MAX - 1));
-                return;
-            }
+        (self.last, self.last_header) = (Some((segment, seq)), header);
+        let Some(rtp) = parsed else {
+            self.report.damaged_packets += 1;
+            // The next one has a gap before it, since this one's payload is not to be had.
+            self.last = Some((segment, u64::MAX - 1));
+            return;
         };
         let (payload, timestamp, marker) = (rtp.payload, rtp.timestamp, rtp.marker);
         self.depacketizer
@@ -251,12 +258,23 @@ mod tests {
     }
 
     #[test]
+    fn a_session_that_goes_on_in_another_segment_is_joined() {
+        let mut writer = EsWriter::new(Codec::H264, None, &[]).unwrap();
+        let mut out = Vec::new();
+        let (a, b) = (rtp(65_535, &[0x7c, 0x81, 1]), rtp(0, &[0x7c, 0x41, 2]));
+        writer.handle(0, 131_071, &a, a.len());
+        writer.handle(1, 65_536, &b, b.len());
+        assert_eq!(writer.finish(&mut out).unwrap().units, 1);
+        assert_eq!(out, [0, 0, 0, 1, 0x61, 1, 2]);
+    }
+
+    #[test]
     fn no_unit_reaches_into_another_segment() {
         let mut writer = EsWriter::new(Codec::H264, None, &[]).unwrap();
         let mut out = Vec::new();
-        let (a, b) = (rtp(1, &[0x7c, 0x81, 1]), rtp(2, &[0x7c, 0x41, 2]));
+        let (a, b) = (rtp(1, &[0x7c, 0x81, 1]), rtp(3, &[0x7c, 0x41, 2]));
         writer.handle(0, 1, &a, a.len());
-        writer.handle(1, 2, &b, b.len());
+        writer.handle(1, 3, &b, b.len());
         assert_eq!(writer.finish(&mut out).unwrap().gaps, 0);
         assert!(out.is_empty());
     }

@@ -2,7 +2,8 @@
 //!
 //! A stream keeps its identity through reconnects: the key is who sends and what it was asked for, not ports or SSRCs. One that
 //! was found by its packets alone gets the described key as an alias when a dialogue describes exactly one such stream of
-//! that camera; its name stays.
+//! that camera; its name stays. A session that goes on while the recorder is started anew, or into the next of several files, is known by its
+//! addresses and its SSRC: without the dialogue it would have another name from there on.
 
 use super::media::FlowFacts;
 use crate::codec::{Codec, Kind};
@@ -14,8 +15,8 @@ use crate::sdp;
 use capture::CaptureTime;
 use hashbrown::{HashMap, HashSet};
 use serde::{Deserialize, Serialize};
-use std::collections::BTreeMap;
-use std::net::IpAddr;
+use std::collections::{BTreeMap, VecDeque};
+use std::net::{IpAddr, SocketAddr};
 use std::num::NonZeroU32;
 
 /// Most parameter sets kept of a stream, and the longest.
@@ -78,10 +79,25 @@ impl Facts {
     }
 }
 
+/// Senders that are remembered of a stream: its sessions side by side.
+const SENDERS_MAX: usize = 8;
+
+/// Who sent a segment to whom: what stays the same while a session goes on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Sender {
+    pub src: SocketAddr,
+    pub dst: SocketAddr,
+    pub channel: Option<u8>,
+    pub ssrc: u32,
+    pub payload_type: u8,
+}
+
 #[derive(Clone, Debug, Serialize, Deserialize)]
 struct Known {
     row: StreamRow,
     dirty: bool,
+    /// Of its last segments.
+    senders: VecDeque<Sender>,
 }
 
 /// All streams.
@@ -157,8 +173,26 @@ impl Streams {
         };
         self.by_camera.entry(key.camera()).or_default().push(id);
         self.by_key.insert(key, id);
-        self.known.insert(id, Known { row, dirty: true });
+        self.known.insert(id, Known { row, dirty: true, senders: VecDeque::new() });
         (id, true)
+    }
+
+    /// The stream that `sender` was heard of before, whose session goes on without its dialogue.
+    pub fn going_on(&self, sender: &Sender, facts: &Facts) -> Option<StreamId> {
+        let of_camera = self.by_camera.get(&sender.src.ip()).into_iter().flatten();
+        let mut known = of_camera.filter_map(|id| self.known.get(id));
+        let same = known.find(|k| k.senders.contains(sender) && compatible(&k.row, facts));
+        same.map(|k| k.row.id)
+    }
+
+    /// A segment of the stream begins.
+    pub fn note_sender(&mut self, id: StreamId, sender: Sender) {
+        let Some(Known { senders, .. }) = self.known.get_mut(&id) else { return };
+        senders.retain(|known| *known != sender);
+        if senders.len() == SENDERS_MAX {
+            senders.pop_front();
+        }
+        senders.push_back(sender);
     }
 
     fn find(&self, key: &StreamKey, facts: &Facts) -> Option<StreamId> {

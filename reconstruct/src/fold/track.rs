@@ -1,9 +1,9 @@
 //! Tracks: where RTP packets and RTCP reports of one media of a session are taken to their streams.
 
-use super::media::{FlowFacts, Media};
+use super::media::{FlowFacts, Media, MediaHead};
 use super::output::FoldEvent;
 use super::source::{Sinks, Source};
-use super::streams::{Facts, inferred_key};
+use super::streams::{Facts, Sender, inferred_key};
 use super::world::World;
 use crate::model::{RtcpRow, SegmentRow, StreamKey, Transport};
 use crate::rtcp::{RtcpPacket, SenderReport, parse_compound};
@@ -179,14 +179,20 @@ impl World {
         if facts.kind == crate::codec::Kind::Unknown {
             facts.kind = facts.codec.and_then(|c| c.kind()).unwrap_or_default();
         }
-        let key = track.key.clone().unwrap_or_else(|| inferred_key(&flow, track.channel, &facts));
-        if streams.len() >= limits.streams_max && streams.is_new(&key, &facts) {
-            stats.streams_over_bound += 1;
-            return None;
-        }
-        let found = (*mac, media.head.time);
-        let (stream, new) =
-            streams.resolve(key, &facts, media.head.payload_type, track.transport, found, ids);
+        let MediaHead { ssrc, payload_type, time, .. } = media.head;
+        let sender = Sender { src: flow.src, dst: flow.dst, channel: track.channel, ssrc, payload_type };
+        let (stream, new) = match streams.going_on(&sender, &facts).filter(|_| track.key.is_none()) {
+            Some(stream) => (stream, false),
+            None => {
+                let key = track.key.clone().unwrap_or_else(|| inferred_key(&flow, track.channel, &facts));
+                if streams.len() >= limits.streams_max && streams.is_new(&key, &facts) {
+                    stats.streams_over_bound += 1;
+                    return None;
+                }
+                streams.resolve(key, &facts, payload_type, track.transport, (*mac, time), ids)
+            }
+        };
+        streams.note_sender(stream, sender);
         if new && let Some(row) = streams.get(stream) {
             out.event(FoldEvent::StreamFound { stream, name: row.name.clone(), at: media.head.time });
         }

@@ -54,6 +54,16 @@ impl Bench {
         self.fold.begin_shard(TapId(1), ShardId(self.shard), 24);
     }
 
+    /// The recorder is started anew: taps and shards are others.
+    fn next_source(&mut self) {
+        self.fold.end_source();
+        self.commit();
+        self.crash();
+        self.fold.begin_source(SourceId(2));
+        self.shard += 1;
+        self.offset = 24;
+    }
+
     fn commit(&mut self) {
         self.fold.put_open();
         let batch = std::mem::take(&mut self.fold.output().batch);

@@ -151,6 +151,37 @@ fn joined_late_the_stream_is_inferred_and_described_later() {
 }
 
 #[test]
+fn a_session_that_goes_on_over_a_restart_keeps_its_streams() {
+    let mut w = Wire::at(1_000);
+    interleaved_session(&mut w, 40_000, 0xaaaa, 10, 60);
+    let tcp = w.frames.len();
+    udp_session(&mut w, 40_001, 5000);
+    for packet in pictures(0xcccc, 100, 60) {
+        w.udp(camera(6970), vms(5000), &packet);
+    }
+    // Another camera's session on the same ports of the VMS is not taken for it.
+    let before_other = w.frames.len();
+    for packet in pictures(0xdddd, 3, 60) {
+        w.udp(camera(6970), vms(5000), &packet);
+    }
+    let mut bench = Bench::new();
+    let cuts = [tcp / 2, tcp + (before_other - tcp) / 2];
+    for (n, frame) in w.frames[..before_other].iter().enumerate() {
+        if cuts.contains(&n) {
+            bench.next_source();
+        }
+        bench.take(frame);
+    }
+    bench.next_source();
+    bench.take_all(&w.frames[before_other..]);
+    let out = bench.finish();
+    assert_eq!(out.names(), ["198.18.0.11-cam-video", "198.18.0.11-cam-audio", "198.18.0.11-video"]);
+    assert_eq!((out.segments(0), out.segments(1), out.segments(2)), (4, 2, 1));
+    assert_eq!(out.sum(0, |p| p.lost), 0);
+    assert_eq!(out.sum(2, |p| p.packets), 132);
+}
+
+#[test]
 fn interleaved_media_is_picked_up_in_mid_stream() {
     let mut w = Wire::at(1_000);
     interleaved_session(&mut w, 40_000, 0xaaaa, 10, 60);
