@@ -166,7 +166,7 @@ impl Session {
         if self.by_clock {
             return format!("clock={}-{}", range::format_clock(start), range::format_clock(self.until));
         }
-        let end_ns = self.until.nanos_since(from).saturating_add(999_999);
+        let end_ns = self.until.nanos_since(from);
         format!("npt={}-{}", range::format_npt(start.nanos_since(from)), range::format_npt(end_ns))
     }
 

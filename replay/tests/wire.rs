@@ -132,6 +132,24 @@ async fn seeking_goes_to_the_clean_point_and_pause_resumes_where_it_was() {
     assert_eq!(ends, 2, "one BYE, after the second end");
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_asks_again_for_what_the_reply_said_gets_the_same() {
+    // Clean points lie a third of a millisecond behind the whole second.
+    let packets = frames(1, 1, at_ms(0).plus(Duration::from_nanos(333_333)), 250, 25, 100);
+    let server =
+        Running::start(Synthetic::with(info(1, "door", at_ms(0), at_ms(9_961)), packets), Config::default());
+    let mut c = Client::connect(server.address).await;
+    let url = server.url("/door");
+    let session = c.set_up(&url).await;
+    for unit in ["npt=3.5-", "clock=20231114T221323.500Z-"] {
+        let with = |range: &str| format!("Session: {session}\r\nRange: {range}\r\n");
+        let first = c.ask("PLAY", &url, &with(unit)).await.header("Range").expect("Range");
+        let again = c.ask("PLAY", &url, &with(&first)).await.header("Range").expect("Range");
+        assert!(first.starts_with("npt=3.001-") || first.contains("T221323.001Z-"), "{first}");
+        assert_eq!(first, again);
+    }
+}
+
 /// A player keeps its clock by them (RFC 3550, section 6.4.1): they come again and again, and count what was sent before.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn sender_reports_come_regularly_and_lie_on_one_line() {
