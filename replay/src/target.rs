@@ -65,6 +65,9 @@ pub enum TargetError {
     /// An unknown key in the query.
     #[error("'{0}' is nothing to ask for: from, to, id, source and codec are")]
     Key(String),
+    /// A key that stands twice in the query: which of the two is meant can't be told.
+    #[error("'{0}' stands twice in the URL: ask for one")]
+    Twice(String),
 }
 
 impl Target {
@@ -91,8 +94,13 @@ impl Target {
         };
         let name = decode(path.trim_matches('/'));
         target.selection.name = (!name.is_empty()).then_some(name);
+        let mut seen = Vec::new();
         for pair in query.split('&').filter(|p| !p.is_empty()) {
-            target.read_pair(pair)?;
+            let key = target.read_pair(pair)?;
+            if seen.contains(&key) {
+                return Err(TargetError::Twice(key.to_owned()));
+            }
+            seen.push(key);
         }
         if target.selection == Selection::default() {
             return Err(TargetError::Nothing);
@@ -100,7 +108,8 @@ impl Target {
         Ok(target)
     }
 
-    fn read_pair(&mut self, pair: &str) -> Result<(), TargetError> {
+    /// Takes a pair of the query over, and gives its key.
+    fn read_pair<'a>(&mut self, pair: &'a str) -> Result<&'a str, TargetError> {
         let (key, value) = pair.split_once('=').unwrap_or((pair, ""));
         let value = decode(value);
         match key {
@@ -114,7 +123,7 @@ impl Target {
             "codec" => self.selection.codec = Some(value.to_ascii_lowercase()),
             other => return Err(TargetError::Key(decode(other))),
         }
-        Ok(())
+        Ok(key)
     }
 }
 
@@ -275,6 +284,8 @@ mod tests {
             ("rtsp://h/a?from=yesterday", "'yesterday' is no time"),
             ("rtsp://h/a?form=1", "'form' is nothing"),
             ("rtsp://h/?source=cam", "'cam' is no IP address"),
+            ("rtsp://h/a?from=1&to=3&from=2", "'from' stands twice"),
+            ("rtsp://h/a?codec=h264&codec=h264/trackID=1", "'codec' stands twice"),
         ] {
             let e = Target::parse(uri).expect_err(uri).to_string();
             assert!(e.contains(says), "{uri}: {e}");
