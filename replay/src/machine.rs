@@ -46,7 +46,7 @@ struct Connection {
     local: SocketAddr,
     seen: Instant,
     /// What was described last: relative times mean the same in SETUP as they did in DESCRIBE.
-    described: Option<(String, Arc<Presentation>)>,
+    described: Option<(Target, Arc<Presentation>)>,
     /// Interleaved channels in use or used: never given out twice.
     channels: [bool; 256],
 }
@@ -288,7 +288,7 @@ impl ServerMachine {
             if open.state != State::Ready {
                 return Err(Status::NOT_VALID_IN_STATE.into());
             }
-            if open.base != target.base {
+            if !open.target.asks_the_same(&target) {
                 return Err(Refusal::new(
                     Status::AGGREGATE_NOT_ALLOWED,
                     "a session plays the tracks of one URL",
@@ -305,7 +305,7 @@ impl ServerMachine {
                     .get(&id)?
                     .described
                     .as_ref()
-                    .filter(|d| d.0 == target.base)
+                    .filter(|d| d.0.asks_the_same(&target))
                     .map(|d| d.1.clone())
             });
         match known {
@@ -325,7 +325,7 @@ impl ServerMachine {
     fn track_target(&self, id: ConnectionId, uri: &str) -> Result<Target, Rejection> {
         let described = self.connections.get(&id).and_then(|c| c.described.as_ref());
         match (target::track_alone(uri), described) {
-            (Some(track), Some((base, _))) => parse_target(&format!("{base}/{}", target::track_name(track))),
+            (Some(track), Some((described, _))) => Ok(Target { track: Some(track), ..described.clone() }),
             _ => parse_target(uri),
         }
     }
@@ -374,7 +374,7 @@ impl ServerMachine {
         let track = SessionTrack { index, uri: uri.to_owned(), carriage, ssrc };
         let (key, created) = match session {
             Some(key) => (key, false),
-            None => (self.create_session(id, peer.ip(), seen, &target.base, presentation.clone()), true),
+            None => (self.create_session(id, peer.ip(), seen, target, presentation.clone()), true),
         };
         if let Some(session) = self.sessions.get_mut(&key) {
             session.tracks.push(track.clone());
@@ -394,7 +394,7 @@ impl ServerMachine {
         id: ConnectionId,
         peer: IpAddr,
         seen: Instant,
-        base: &str,
+        target: &Target,
         presentation: Arc<Presentation>,
     ) -> SessionKey {
         let key = SessionKey(self.number());
@@ -403,7 +403,7 @@ impl ServerMachine {
         let session = Session {
             id: name,
             presentation,
-            base: base.to_owned(),
+            target: target.clone(),
             peer,
             connection: id,
             tracks: Vec::new(),

@@ -141,6 +141,30 @@ fn a_track_without_its_stream_is_the_described_one() {
 }
 
 #[test]
+fn tracks_of_a_session_are_told_by_what_their_urls_ask_for() {
+    let mut b = Bench::new();
+    let s = b.session(UDP);
+    let headers = format!("{s}Transport: {UDP}\r\n");
+    for (url, status) in [
+        ("rtsp://h/gate/trackID=2", 459),
+        ("rtsp://h/door?from=1/trackID=2", 459),
+        ("rtsp://user:secret@10.0.0.9:8554/d%6For/trackID=2", 200),
+    ] {
+        let r = b.ask(C1, "SETUP", url, &headers);
+        assert!(r.starts_with(&format!("RTSP/1.0 {status} ")), "{url}: {r}");
+    }
+}
+
+#[test]
+fn the_content_base_of_a_query_alone_has_a_path() {
+    let mut b = Bench::new();
+    for url in ["rtsp://h:9701/?id=0", "rtsp://h:9701?id=0"] {
+        let r = b.ask(C1, "DESCRIBE", url, "");
+        assert!(r.contains("\r\nContent-Base: rtsp://h:9701/?id=0/\r\n"), "{r}");
+    }
+}
+
+#[test]
 fn a_session_answers_only_to_who_set_it_up() {
     let mut b = Bench::new();
     let s = b.session(UDP);

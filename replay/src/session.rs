@@ -5,6 +5,7 @@
 use crate::presentation::{Presentation, Window};
 use crate::range::{self, NptStart, Range, RangeError};
 use crate::response::{Refusal, Status};
+use crate::target::Target;
 use capture::CaptureTime;
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -90,8 +91,8 @@ pub struct Session {
     pub id: String,
     /// What it plays.
     pub presentation: Arc<Presentation>,
-    /// The URL of what it plays, without track.
-    pub base: String,
+    /// What its first SETUP asked for; the others must ask for tracks of the same.
+    pub target: Target,
     /// Who set it up; requests of others are refused.
     pub peer: IpAddr,
     /// The connection of its last request.

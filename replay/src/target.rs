@@ -83,6 +83,8 @@ impl Target {
         };
         let (path, query) = path_and_query.split_once('?').unwrap_or((path_and_query, ""));
         let (path, track_in_path) = split_track(path);
+        // A base without path would be glued and resolved in as many ways as there are clients.
+        let path = if path.is_empty() { "/" } else { path };
         let (query, track_in_query) = split_track(query);
         let mut target = Self {
             selection: Selection::default(),
@@ -106,6 +108,12 @@ impl Target {
             return Err(TargetError::Nothing);
         }
         Ok(target)
+    }
+
+    /// True if both ask for the same tracks and time, whatever the URLs look like: clients write `localhost` or an address, leave
+    /// their password out or put it in, and escape as they like. Which track of them is not compared.
+    pub fn asks_the_same(&self, other: &Self) -> bool {
+        (&self.selection, self.from, self.to) == (&other.selection, other.from, other.to)
     }
 
     /// Takes a pair of the query over, and gives its key.
@@ -265,6 +273,35 @@ mod tests {
             (None, Some(TimeSpec::Ago(600_000_000_000)), "rtsp://h/door?from=-10m")
         );
         assert_eq!(Target::parse("rtsp://u:p@[::1]:1/a%20b/c/").expect("parses").selection, named("a b/c"));
+    }
+
+    #[test]
+    fn control_urls_of_a_query_alone_come_back_to_it() {
+        for uri in ["rtsp://h:9701/?id=0", "rtsp://h:9701?id=0", "rtsp://h:9701/?id=0/"] {
+            let t = Target::parse(uri).expect(uri);
+            assert_eq!((t.base.as_str(), t.label.as_str()), ("rtsp://h:9701/?id=0", "/?id=0"), "{uri}");
+            // ffmpeg and live555 glue to the Content-Base, which ends in a slash, and some to the URL itself.
+            for glued in [format!("{}/trackID=2", t.base), format!("{uri}/trackID=2")] {
+                let track = Target::parse(&glued).expect(&glued);
+                assert!(track.asks_the_same(&t) && track.base == t.base && track.track == Some(2), "{glued}");
+            }
+        }
+        // GStreamer resolves as RFC 3986 has it, which leaves this of it.
+        assert_eq!(track_alone("rtsp://h:9701/trackID=2"), Some(2));
+    }
+
+    #[test]
+    fn the_same_is_asked_for_in_other_words() {
+        let one = Target::parse("rtsp://localhost:8554/front-door?from=10&codec=h264").expect("parses");
+        for (uri, same) in [
+            ("rtsp://127.0.0.1:8554/front-door?from=10&codec=h264", true),
+            ("RTSP://u:p@localhost/front%2ddoor/?codec=H264&from=1970-01-01T00:00:10Z/trackID=2", true),
+            ("rtsp://localhost:8554/front-door?from=11&codec=h264", false),
+            ("rtsp://localhost:8554/front-door?from=10", false),
+            ("rtsp://localhost:8554/back-door?from=10&codec=h264", false),
+        ] {
+            assert_eq!(Target::parse(uri).expect(uri).asks_the_same(&one), same, "{uri}");
+        }
     }
 
     #[test]

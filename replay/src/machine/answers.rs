@@ -15,7 +15,7 @@ impl ServerMachine {
                 let Some(connection) = self.connections.get_mut(&waiting.connection) else { return };
                 let id = now.wall.nanos().max(0).unsigned_abs() / 1_000_000;
                 let description = sdp::describe(&presentation, connection.local.ip(), id);
-                connection.described = Some((target.base.clone(), presentation));
+                connection.described = Some((Target::clone(target), presentation));
                 let response = Response::new(Status::OK)
                     .header("Content-Base", format!("{}/", target.base))
                     .header("Cache-Control", "no-cache")
