@@ -21,7 +21,7 @@ use std::collections::HashMap;
 use std::future::Future;
 use std::hash::{BuildHasher, Hasher, RandomState};
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant};
@@ -296,6 +296,14 @@ fn now() -> Now {
     Now { instant: Instant::now(), wall: wall_clock() }
 }
 
+fn canonical(address: SocketAddr) -> SocketAddr {
+    match address.ip().to_canonical() {
+        IpAddr::V4(ip) => SocketAddr::from((ip, address.port())),
+        // As it was: a link-local address is nothing without its scope.
+        IpAddr::V6(_) => address,
+    }
+}
+
 impl Core {
     fn new(
         source: Arc<dyn Source>,
@@ -325,6 +333,8 @@ impl Core {
             return;
         }
         let Ok(local) = stream.local_addr() else { return };
+        // A listener on [::] sees IPv4 clients at ::ffff:a.b.c.d: to the description, to UDP sockets and to `session_of` they are of IPv4.
+        let (peer, local) = (canonical(peer), canonical(local));
         let _ = stream.set_nodelay(true);
         let _ = rustix::net::sockopt::set_socket_send_buffer_size(&stream, SEND_BUFFER_BYTES);
         self.next_connection += 1;

@@ -10,6 +10,7 @@ use crate::range::fraction_ns;
 use crate::source::Selection;
 use capture::CaptureTime;
 use jiff::Timestamp;
+use std::net::IpAddr;
 
 /// What a URL asks for.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -126,7 +127,8 @@ impl Target {
             "id" => self.selection.id = Some(value),
             "source" => {
                 let bare = value.trim_start_matches('[').trim_end_matches(']');
-                self.selection.source = Some(bare.parse().map_err(|_| TargetError::Address(value.clone()))?);
+                let address: IpAddr = bare.parse().map_err(|_| TargetError::Address(value.clone()))?;
+                self.selection.source = Some(address.to_canonical());
             }
             "codec" => self.selection.codec = Some(value.to_ascii_lowercase()),
             other => return Err(TargetError::Key(decode(other))),
@@ -309,6 +311,8 @@ mod tests {
         let t = Target::parse("rtsp://h/?source=[2001:db8::1]&codec=H265").expect("parses");
         assert_eq!(t.selection.source, Some("2001:db8::1".parse().expect("address")));
         assert_eq!((t.selection.codec.as_deref(), t.selection.name), (Some("h265"), None));
+        let mapped = Target::parse("rtsp://h/?source=::ffff:10.0.0.7").expect("parses");
+        assert_eq!(mapped.selection.source, Some("10.0.0.7".parse().expect("address")));
         assert_eq!(Target::parse("rtsp://h?id=3").expect("parses").selection.id.as_deref(), Some("3"));
     }
 

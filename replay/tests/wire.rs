@@ -2,6 +2,9 @@
 #![allow(missing_docs, reason = "a test")]
 
 mod common;
+#[path = "../../tests/lab/skip.rs"]
+mod skip;
+
 use common::*;
 use replay::{Bound, Config, RtspServer};
 use std::time::{Duration, Instant};
@@ -322,6 +325,44 @@ async fn udp_carries_everything_up_to_the_largest_datagram() {
     assert!(says_goodbye(&buffer[..n]), "BYE");
     let client = server.handle.stats().clients[0].clone();
     assert_eq!((client.unsent, client.large_datagrams, client.packets), (1, 1, 12));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_ipv4_client_of_an_ipv6_listener_is_served_as_one() {
+    let Ok(bound) = Bound::to("[::]:0".parse().expect("address")) else {
+        return skip::skip("wire, [::]", "this machine has no IPv6");
+    };
+    let server = Running::start_at(bound, ten_seconds(), Config::default());
+    let Ok(stream) = tokio::net::TcpStream::connect(("127.0.0.1", server.address.port())).await else {
+        return skip::skip("wire, [::]", "sockets of IPv6 take no IPv4 here (net.ipv6.bindv6only)");
+    };
+    drop(stream);
+    let address = ([127, 0, 0, 1], server.address.port()).into();
+    let url = format!("rtsp://{address}/door");
+    let mut c = Client::connect(address).await;
+    let described = c.ask("DESCRIBE", &url, "").await.body;
+    for line in [" IN IP4 127.0.0.1\r\n", "c=IN IP4 0.0.0.0\r\n"] {
+        assert!(described.contains(line), "{described}");
+    }
+    let session = c.set_up(&url).await;
+    assert_eq!(c.ask("PLAY", &url, &format!("Session: {session}\r\n")).await.status, 200);
+    assert_eq!(c.frame().await.expect("a sender report").0, 1);
+    assert_eq!(c.frame().await.expect("a packet").0, 0);
+    let mut c = Client::connect(address).await;
+    let a = UdpSocket::bind("127.0.0.1:0").await.expect("binds");
+    let port = a.local_addr().expect("address").port();
+    let setup =
+        c.ask("SETUP", &url, &format!("Transport: RTP/AVP;unicast;client_port={port}-{port}\r\n")).await;
+    assert_eq!(setup.status, 200, "{}", setup.text);
+    c.ask("PLAY", &url, &format!("Session: {}\r\n", setup.session())).await;
+    let mut buffer = vec![0; 2048];
+    for _ in 0..3 {
+        let received = tokio::time::timeout(Duration::from_secs(3), a.recv_from(&mut buffer)).await;
+        let (_, from) = received.expect("in time").expect("receives");
+        assert_eq!(from.ip(), address.ip());
+    }
+    let stats = server.handle.stats();
+    assert!(stats.clients.iter().all(|client| client.peer.is_ipv4()), "{stats:?}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
