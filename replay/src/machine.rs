@@ -64,6 +64,8 @@ pub struct ServerMachine {
     errors: u64,
 }
 
+/// So many names of a request come back to it.
+const PARAMETERS_MAX: usize = 64;
 const PUBLIC: &str = "OPTIONS, DESCRIBE, SETUP, PLAY, PAUSE, GET_PARAMETER, SET_PARAMETER, TEARDOWN";
 
 impl ServerMachine {
@@ -220,7 +222,7 @@ impl ServerMachine {
                 session.and_then(|k| self.session_header(k)),
             ))),
             Method::GetParameter | Method::SetParameter => Ok(Outcome::Reply(with_session(
-                Response::new(Status::OK),
+                self.parameters(request),
                 session.and_then(|k| self.session_header(k)),
             ))),
             Method::Describe => {
@@ -251,6 +253,19 @@ impl ServerMachine {
                 Err(Rejection { refusal, headers: vec![("Public", PUBLIC.to_owned())] })
             }
         }
+    }
+
+    /// Without a parameter it is how clients keep a session alive: VLC, ffmpeg and GStreamer by GET_PARAMETER, others by
+    /// SET_PARAMETER, as ONVIF's Streaming Specification recommended (5.2.2.2). There are no parameters here, so whatever is named is not understood; the
+    /// body says what (RFC 2326, sections 10.8, 10.9 and 11.3.2), and the session is alive all the same.
+    fn parameters(&mut self, request: &Request) -> Response {
+        let names = request.parameters();
+        if names.is_empty() {
+            return Response::new(Status::OK);
+        }
+        self.errors += 1;
+        let body = names.iter().take(PARAMETERS_MAX).map(|name| format!("{name}\r\n")).collect();
+        Response::new(Status::PARAMETER_NOT_UNDERSTOOD).body("text/parameters", body)
     }
 
     /// The session that a request names; it is alive by that.

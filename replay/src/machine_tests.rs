@@ -76,8 +76,12 @@ impl Bench {
     }
 
     fn ask(&mut self, id: ConnectionId, method: &str, url: &str, headers: &str) -> String {
+        self.ask_with(id, method, url, headers, "")
+    }
+
+    fn ask_with(&mut self, id: ConnectionId, method: &str, url: &str, headers: &str, body: &str) -> String {
         let mut d = Decoder::new(10_000);
-        d.handle_bytes(format!("{method} {url} RTSP/1.0\r\nCSeq: 1\r\n{headers}\r\n").as_bytes());
+        d.handle_bytes(format!("{method} {url} RTSP/1.0\r\nCSeq: 1\r\n{headers}\r\n{body}").as_bytes());
         let Ok(Some(Incoming::Request(request))) = d.poll() else { panic!("a request") };
         let now = self.now();
         self.machine.handle_request(id, &request, now);
@@ -161,6 +165,32 @@ fn the_content_base_of_a_query_alone_has_a_path() {
     for url in ["rtsp://h:9701/?id=0", "rtsp://h:9701?id=0"] {
         let r = b.ask(C1, "DESCRIBE", url, "");
         assert!(r.contains("\r\nContent-Base: rtsp://h:9701/?id=0/\r\n"), "{r}");
+    }
+}
+
+#[test]
+fn parameters_are_not_understood_and_none_is_a_sign_of_life() {
+    let mut b = Bench::new();
+    let s = b.session(UDP);
+    for (method, body, names) in [
+        ("GET_PARAMETER", "", None),
+        ("SET_PARAMETER", "", None),
+        ("GET_PARAMETER", "\r\n", None),
+        ("GET_PARAMETER", "packets_received\r\njitter\r\n", Some("packets_received\r\njitter\r\n")),
+        ("SET_PARAMETER", "barparam: barstuff", Some("barparam\r\n")),
+    ] {
+        let headers = format!("{s}Content-Type: text/parameters\r\nContent-Length: {}\r\n", body.len());
+        let r = b.ask_with(C1, method, URL, &headers, body);
+        let session = s.trim_end();
+        assert!(r.contains(session), "{r}");
+        match names {
+            None => assert!(r.starts_with("RTSP/1.0 200 OK\r\n") && r.ends_with("\r\n\r\n"), "{r}"),
+            Some(names) => {
+                let (head, told) = r.split_once("\r\n\r\n").expect("a body");
+                assert!(head.starts_with("RTSP/1.0 451 Parameter Not Understood\r\n"), "{r}");
+                assert!(head.contains("Content-Type: text/parameters\r\n") && told == names, "{r}");
+            }
+        }
     }
 }
 
