@@ -25,11 +25,33 @@ use std::time::Instant;
 /// What can't be answered at once.
 #[derive(Debug)]
 enum Pending {
-    Describe { target: Box<Target> },
-    Setup { target: Box<Target>, wanted: Wanted, session: Option<SessionKey>, user_agent: String },
-    Prepare { session: SessionKey, track: usize, created: bool },
-    Play { session: SessionKey, scale: bool, speed: bool },
-    Pause { session: SessionKey },
+    Describe {
+        target: Box<Target>,
+    },
+    Setup {
+        target: Box<Target>,
+        wanted: Wanted,
+        session: Option<SessionKey>,
+        user_agent: String,
+    },
+    Prepare {
+        session: SessionKey,
+        track: usize,
+        created: bool,
+    },
+    Play {
+        session: SessionKey,
+        scale: bool,
+        speed: bool,
+    },
+    Pause {
+        session: SessionKey,
+    },
+    /// The tracks keep their channels until their last packet is out: a new track would get an old one's BYE.
+    Teardown {
+        session: SessionKey,
+        tracks: Vec<SessionTrack>,
+    },
 }
 
 #[derive(Debug)]
@@ -47,8 +69,6 @@ struct Connection {
     seen: Instant,
     /// What was described last: relative times mean the same in SETUP as they did in DESCRIBE.
     described: Option<(Target, Arc<Presentation>)>,
-    /// Interleaved channels in use or used: never given out twice.
-    channels: [bool; 256],
 }
 
 /// The server.
@@ -96,9 +116,7 @@ impl ServerMachine {
 
     /// A client connected.
     pub fn handle_connected(&mut self, id: ConnectionId, peer: SocketAddr, local: SocketAddr, now: Now) {
-        let connection =
-            Connection { peer, local, seen: now.instant, described: None, channels: [false; 256] };
-        self.connections.insert(id, connection);
+        self.connections.insert(id, Connection { peer, local, seen: now.instant, described: None });
     }
 
     /// A connection is gone, and with it what it carried. A session over UDP lives on until its time-out, as RFC 2326
@@ -244,10 +262,7 @@ impl ServerMachine {
             Method::Setup => self.setup(id, request, session),
             Method::Play => self.play(require(session)?, request),
             Method::Pause => self.pause(require(session)?),
-            Method::Teardown => {
-                self.close(require(session)?);
-                Ok(Outcome::Reply(Response::new(Status::OK)))
-            }
+            Method::Teardown => self.teardown(require(session)?, &request.uri),
             Method::Other(name) => {
                 let refusal = Refusal::new(Status::NOT_IMPLEMENTED, format!("Not Implemented: {name}"));
                 Err(Rejection { refusal, headers: vec![("Public", PUBLIC.to_owned())] })
@@ -376,12 +391,12 @@ impl ServerMachine {
             return Err(Refusal::new(Status::NOT_VALID_IN_STATE, "this track is set up already").into());
         }
         let ssrc = (self.random)() as u32;
-        let Some(connection) = self.connections.get_mut(&id) else { return Err(Status::INTERNAL.into()) };
+        let Some(connection) = self.connections.get(&id) else { return Err(Status::INTERNAL.into()) };
         let (peer, local, seen) = (connection.peer, connection.local.ip(), connection.seen);
         let carriage = match wanted {
             Wanted::Udp { rtp, rtcp } => Carriage::Udp { peer: peer.ip(), local, rtp, rtcp },
             Wanted::Interleaved(asked) => {
-                let (rtp, rtcp) = take_channels(&mut connection.channels, asked)
+                let (rtp, rtcp) = choose_channels(&self.channels_of(id), asked)
                     .ok_or(Refusal::new(Status::UNSUPPORTED_TRANSPORT, "no interleaved channels are left"))?;
                 Carriage::Interleaved { connection: id, rtp, rtcp }
             }
@@ -472,10 +487,66 @@ impl ServerMachine {
         }
     }
 
+    /// Ends a track if the URL names one, and with the last track or by any other URL the session (RFC 2326, section 10.7).
+    fn teardown(&mut self, key: SessionKey, uri: &str) -> Result<Outcome, Rejection> {
+        let Some(session) = self.sessions.get_mut(&key) else { return Err(Status::SESSION_NOT_FOUND.into()) };
+        let named = match target::track_alone(uri) {
+            Some(n) => Some((n, true)),
+            None => {
+                let asked = Target::parse(uri).ok();
+                asked.and_then(|t| t.track.map(|n| (n, t.asks_the_same(&session.target))))
+            }
+        };
+        if let Some((n, ours)) = named {
+            let Some(place) = session.tracks.iter().position(|t| ours && t.index + 1 == n) else {
+                let reason = format!("track {n} of this URL is not set up in this session");
+                return Err(Refusal::new(Status::NOT_FOUND, reason).into());
+            };
+            if session.tracks.len() > 1 {
+                if session.state == State::Changing {
+                    return Err(Status::NOT_VALID_IN_STATE.into());
+                }
+                let track = session.tracks.remove(place);
+                let index = track.index;
+                return Ok(later(Pending::Teardown { session: key, tracks: vec![track] }, move |ticket| {
+                    Event::Remove { ticket, session: key, index }
+                }));
+            }
+        }
+        let tracks = self.forget(key).map(|s| s.tracks).unwrap_or_default();
+        Ok(later(Pending::Teardown { session: key, tracks }, move |ticket| Event::Close {
+            session: key,
+            ticket: Some(ticket),
+        }))
+    }
+
+    /// The interleaved channels of a connection that are in use.
+    fn channels_of(&self, id: ConnectionId) -> [bool; 256] {
+        let mut used = [false; 256];
+        let ending = self.waiting.values().filter_map(|w| match &w.what {
+            Pending::Teardown { tracks, .. } => Some(tracks),
+            _ => None,
+        });
+        for track in self.sessions.values().map(|s| &s.tracks).chain(ending).flatten() {
+            if let Carriage::Interleaved { connection, rtp, rtcp } = track.carriage
+                && connection == id
+            {
+                used[usize::from(rtp)] = true;
+                used[usize::from(rtcp)] = true;
+            }
+        }
+        used
+    }
+
+    fn forget(&mut self, key: SessionKey) -> Option<Session> {
+        let session = self.sessions.remove(&key)?;
+        self.by_id.remove(&session.id);
+        Some(session)
+    }
+
     fn close(&mut self, key: SessionKey) {
-        if let Some(session) = self.sessions.remove(&key) {
-            self.by_id.remove(&session.id);
-            self.events.push_back(Event::Close { session: key });
+        if self.forget(key).is_some() {
+            self.events.push_back(Event::Close { session: key, ticket: None });
         }
     }
 
@@ -561,15 +632,9 @@ fn with_session(response: Response, header: Option<String>) -> Response {
 }
 
 /// The channels that the client asked for if they are free, else the next free pair: adjacent, as retina demands.
-fn take_channels(used: &mut [bool; 256], asked: Option<(u8, u8)>) -> Option<(u8, u8)> {
-    let free =
-        |used: &[bool; 256], (a, b): (u8, u8)| a != b && !used[usize::from(a)] && !used[usize::from(b)];
-    let pair = asked
-        .filter(|&p| free(used, p))
-        .or_else(|| (0..=254).step_by(2).map(|a: u8| (a, a + 1)).find(|&p| free(used, p)))?;
-    used[usize::from(pair.0)] = true;
-    used[usize::from(pair.1)] = true;
-    Some(pair)
+fn choose_channels(used: &[bool; 256], asked: Option<(u8, u8)>) -> Option<(u8, u8)> {
+    let free = |&(a, b): &(u8, u8)| a != b && !used[usize::from(a)] && !used[usize::from(b)];
+    asked.filter(free).or_else(|| (0..=254).step_by(2).map(|a: u8| (a, a + 1)).find(free))
 }
 
 #[cfg(test)]

@@ -240,6 +240,11 @@ pub enum Note {
         /// Where.
         position: Option<CaptureTime>,
     },
+    /// A track or a session is over, and what it had is free.
+    TornDown {
+        /// Which.
+        ticket: Ticket,
+    },
     /// Everything is sent.
     Ended {
         /// Which.
@@ -370,6 +375,7 @@ impl Core {
             Note::Prepared { ticket, result } => self.machine.handle_prepared(ticket, result),
             Note::Started { ticket, result } => self.machine.handle_started(ticket, result),
             Note::Paused { ticket, position } => self.machine.handle_paused(ticket, position),
+            Note::TornDown { ticket } => self.machine.handle_torn_down(ticket),
             Note::Ended { session } => self.machine.handle_ended(session, now()),
             Note::Receipt { session } => self.machine.handle_receipt(session, now()),
             Note::Refused { session } => self.machine.handle_refused(session),
@@ -430,16 +436,28 @@ impl Core {
                     self.start_player(session, presentation, peer, user_agent, transport);
                 }
                 if let Some(player) = self.players.get_mut(&session) {
-                    player.carrier = player.carrier.or(carrier);
+                    player.carrier = carrier.or(player.carrier);
                 }
                 self.command(session, Command::Prepare { ticket, track, writer });
             }
-            Event::Play { ticket, session, plan } => self.command(session, Command::Play { ticket, plan }),
-            Event::Pause { ticket, session } => self.command(session, Command::Pause { ticket }),
-            Event::Close { session } => {
-                self.command(session, Command::Close);
+            Event::Play { ticket, session, plan } => {
+                self.command(session, Command::Play { ticket, plan });
+            }
+            Event::Pause { ticket, session } => {
+                self.command(session, Command::Pause { ticket });
+            }
+            Event::Remove { ticket, session, index } => {
+                if !self.command(session, Command::Remove { ticket, index }) {
+                    self.machine.handle_torn_down(ticket);
+                }
+            }
+            Event::Close { session, ticket } => {
+                let taken = self.command(session, Command::Close { ticket });
                 self.players.remove(&session);
                 self.counters.remove(session.0);
+                if let Some(ticket) = ticket.filter(|_| !taken) {
+                    self.machine.handle_torn_down(ticket);
+                }
             }
         }
     }
@@ -484,12 +502,13 @@ impl Core {
         self.players.insert(session, PlayerHandle { commands, carrier: None });
     }
 
-    /// A player that does not take its commands has none left to come: dropping its channel closes it.
-    fn command(&mut self, session: SessionKey, command: Command) {
-        let full = self.players.get(&session).is_some_and(|p| p.commands.try_send(command).is_err());
-        if full {
+    /// A player that does not take its commands has none left to come: dropping its channel closes it. False if it did not take this one.
+    fn command(&mut self, session: SessionKey, command: Command) -> bool {
+        let taken = self.players.get(&session).is_some_and(|p| p.commands.try_send(command).is_ok());
+        if !taken {
             self.players.remove(&session);
         }
+        taken
     }
 }
 

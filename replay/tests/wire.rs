@@ -365,6 +365,69 @@ async fn an_ipv4_client_of_an_ipv6_listener_is_served_as_one() {
     assert!(stats.clients.iter().all(|client| client.peer.is_ipv4()), "{stats:?}");
 }
 
+/// RFC 2326, section 10.7.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn one_track_is_torn_down_while_the_other_plays_on() {
+    let source = ten_seconds();
+    let packets = frames(1, 1, at_ms(0), 250, 25, 500);
+    source.tracks.lock().expect("lock").push((info(2, "gate", at_ms(0), at_ms(9_960)), packets));
+    let server = Running::start(source, Config::default());
+    let mut c = Client::connect(server.address).await;
+    let url = server.url(&format!("/cam?from={T0}&to={}", T0 + 2));
+    let session = c.set_up(&url).await;
+    let two = format!("{url}/trackID=2");
+    let udp = [
+        UdpSocket::bind("127.0.0.1:0").await.expect("binds"),
+        UdpSocket::bind("127.0.0.1:0").await.expect("binds"),
+    ];
+    let [a, b] = udp.each_ref().map(|s| s.local_addr().expect("address").port());
+    let with = |h: &str| format!("Session: {session}\r\n{h}");
+    for transport in
+        ["RTP/AVP/TCP;interleaved=2-3".to_owned(), format!("RTP/AVP;unicast;client_port={a}-{b}")]
+    {
+        let setup = c.ask("SETUP", &two, &with(&format!("Transport: {transport}\r\n"))).await;
+        assert_eq!(setup.status, 200, "{}", setup.text);
+        let play = c.ask("PLAY", &url, &with("Range: npt=0-\r\n")).await;
+        assert!(play.header("RTP-Info").expect("RTP-Info").contains("trackID=2"), "{}", play.text);
+        tokio::time::sleep(Duration::from_millis(400)).await;
+        let torn = c.ask("TEARDOWN", &two, &with("")).await;
+        assert_eq!((torn.status, torn.session()), (200, session.clone()), "{}", torn.text);
+        let mut frames: Vec<_> = c.frames.drain(..).collect();
+        let mut buffer = vec![0; 2048];
+        while let Ok(n) = udp[0].try_recv(&mut buffer) {
+            frames.push((2, buffer[..n].to_vec()));
+        }
+        while let Ok(n) = udp[1].try_recv(&mut buffer) {
+            frames.push((3, buffer[..n].to_vec()));
+        }
+        let second = frames.iter().filter(|f| f.0 == 2).count();
+        assert!((5..45).contains(&second), "{second} packets of the second track");
+        let last = frames.iter().rfind(|f| f.0 == 3).expect("reports of the second track");
+        assert!(says_goodbye(&last.1), "BYE is the last of it");
+        // The first track goes on without a hole, and nothing of the second comes any more.
+        let mut first: Vec<u16> = frames.iter().filter(|f| f.0 == 0).map(|f| seq(&f.1)).collect();
+        while let Some((channel, data)) = c.frame().await {
+            match channel {
+                0 => first.push(seq(&data)),
+                1 if says_goodbye(&data) => break,
+                1 => {}
+                other => panic!("channel {other} is gone"),
+            }
+        }
+        assert_eq!(first.len(), 51);
+        assert!(first.windows(2).all(|p| p[1] == p[0].wrapping_add(1)), "{first:?}");
+        assert!(udp[0].try_recv(&mut buffer).is_err() && udp[1].try_recv(&mut buffer).is_err());
+        let header = setup.header("Transport").expect("Transport");
+        if let Some(port) = header.split("server_port=").nth(1).and_then(|p| p.split('-').next()) {
+            let port: u16 = port.parse().expect("port");
+            std::net::UdpSocket::bind(("127.0.0.1", port)).expect("the port is free again");
+        }
+    }
+    assert_eq!(c.ask("TEARDOWN", &format!("{url}/trackID=1"), &with("")).await.status, 200);
+    assert_eq!(c.ask("PLAY", &url, &with("")).await.status, 454, "it was the last");
+    assert_eq!(server.handle.stats().clients.len(), 0);
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn reconnects_of_the_camera_are_continuous_and_holes_are_not() {
     let mut packets = frames(1, 65_530, at_ms(0), 10, 5, 100);
