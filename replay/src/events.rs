@@ -73,10 +73,22 @@ pub enum Event {
         /// The session.
         session: SessionKey,
     },
+    /// A track is over and the others go on: a BYE where it plays, and its ports are free before the answer with
+    /// [`crate::machine::ServerMachine::handle_torn_down`].
+    Remove {
+        /// To answer with.
+        ticket: Ticket,
+        /// The session.
+        session: SessionKey,
+        /// The track's place in the presentation.
+        index: usize,
+    },
     /// The session is over: end its player, with a BYE where it still reaches the client.
     Close {
         /// The session.
         session: SessionKey,
+        /// To answer with [`crate::machine::ServerMachine::handle_torn_down`] when that is done, if the client asked for it.
+        ticket: Option<Ticket>,
     },
     /// Close the connection once everything written is out.
     Disconnect {

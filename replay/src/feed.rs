@@ -27,17 +27,24 @@ pub struct StoreFeed {
     job: Option<Job>,
     ended: bool,
     chunk_bytes: usize,
+    /// Tracks that are not wanted any more; the job may have read on in them.
+    dropped: Vec<usize>,
 }
 
 impl StoreFeed {
     /// Goes on with an open reader, `chunk_bytes` at a time.
     pub fn new(reader: MergedReader, chunk_bytes: usize) -> Self {
-        Self { reader: Some(reader), job: None, ended: false, chunk_bytes }
+        Self { reader: Some(reader), job: None, ended: false, chunk_bytes, dropped: Vec::new() }
     }
 
     /// Nothing more comes.
     pub fn ended(&self) -> bool {
         self.ended
+    }
+
+    /// Reads a track no further.
+    pub fn drop_slot(&mut self, slot: usize) {
+        self.dropped.push(slot);
     }
 
     /// Waits for the next packets.
@@ -46,6 +53,7 @@ impl StoreFeed {
             return Ok(());
         }
         if let Some(mut reader) = self.reader.take() {
+            self.dropped.iter().for_each(|&slot| reader.drop_slot(slot));
             let chunk_bytes = self.chunk_bytes;
             self.job = Some(tokio::task::spawn_blocking(move || {
                 let batch = reader.read(chunk_bytes, wall_clock());
@@ -64,8 +72,9 @@ impl StoreFeed {
         })?;
         self.reader = Some(reader);
         match batch {
-            Ok(batch) => {
+            Ok(mut batch) => {
                 self.ended = batch.is_empty();
+                self.dropped.iter().for_each(|&slot| batch.drop_slot(slot));
                 queue.append(batch);
                 Ok(())
             }
@@ -165,6 +174,12 @@ impl LiveFeed {
         Ok(())
     }
 
+    /// Follows a track no longer.
+    pub fn drop_slot(&mut self, slot: usize) {
+        self.preroll.drop_slot(slot);
+        self.tracks.retain(|t| t.slot != slot);
+    }
+
     /// The recorder has ended.
     pub fn ended(&self) -> bool {
         self.preroll.ended() && self.tracks.iter().all(|t| t.ended)
@@ -233,6 +248,14 @@ impl Feed {
         match self {
             Self::Store(f) => f.fill(queue).await,
             Self::Live(f) => f.fill(queue).await,
+        }
+    }
+
+    /// A track is not wanted any more.
+    pub fn drop_slot(&mut self, slot: usize) {
+        match self {
+            Self::Store(f) => f.drop_slot(slot),
+            Self::Live(f) => f.drop_slot(slot),
         }
     }
 

@@ -25,11 +25,33 @@ use std::time::Instant;
 /// What can't be answered at once.
 #[derive(Debug)]
 enum Pending {
-    Describe { target: Box<Target> },
-    Setup { target: Box<Target>, wanted: Wanted, session: Option<SessionKey>, user_agent: String },
-    Prepare { session: SessionKey, track: usize, created: bool },
-    Play { session: SessionKey, scale: bool, speed: bool },
-    Pause { session: SessionKey },
+    Describe {
+        target: Box<Target>,
+    },
+    Setup {
+        target: Box<Target>,
+        wanted: Wanted,
+        session: Option<SessionKey>,
+        user_agent: String,
+    },
+    Prepare {
+        session: SessionKey,
+        track: usize,
+        created: bool,
+    },
+    Play {
+        session: SessionKey,
+        scale: bool,
+        speed: bool,
+    },
+    Pause {
+        session: SessionKey,
+    },
+    /// The tracks keep their channels until their last packet is out: a new track would get an old one's BYE.
+    Teardown {
+        session: SessionKey,
+        tracks: Vec<SessionTrack>,
+    },
 }
 
 #[derive(Debug)]
@@ -46,9 +68,7 @@ struct Connection {
     local: SocketAddr,
     seen: Instant,
     /// What was described last: relative times mean the same in SETUP as they did in DESCRIBE.
-    described: Option<(String, Arc<Presentation>)>,
-    /// Interleaved channels in use or used: never given out twice.
-    channels: [bool; 256],
+    described: Option<(Target, Arc<Presentation>)>,
 }
 
 /// The server.
@@ -64,6 +84,8 @@ pub struct ServerMachine {
     errors: u64,
 }
 
+/// So many names of a request come back to it.
+const PARAMETERS_MAX: usize = 64;
 const PUBLIC: &str = "OPTIONS, DESCRIBE, SETUP, PLAY, PAUSE, GET_PARAMETER, SET_PARAMETER, TEARDOWN";
 
 impl ServerMachine {
@@ -94,9 +116,7 @@ impl ServerMachine {
 
     /// A client connected.
     pub fn handle_connected(&mut self, id: ConnectionId, peer: SocketAddr, local: SocketAddr, now: Now) {
-        let connection =
-            Connection { peer, local, seen: now.instant, described: None, channels: [false; 256] };
-        self.connections.insert(id, connection);
+        self.connections.insert(id, Connection { peer, local, seen: now.instant, described: None });
     }
 
     /// A connection is gone, and with it what it carried. A session over UDP lives on until its time-out, as RFC 2326
@@ -220,7 +240,7 @@ impl ServerMachine {
                 session.and_then(|k| self.session_header(k)),
             ))),
             Method::GetParameter | Method::SetParameter => Ok(Outcome::Reply(with_session(
-                Response::new(Status::OK),
+                self.parameters(request),
                 session.and_then(|k| self.session_header(k)),
             ))),
             Method::Describe => {
@@ -242,15 +262,25 @@ impl ServerMachine {
             Method::Setup => self.setup(id, request, session),
             Method::Play => self.play(require(session)?, request),
             Method::Pause => self.pause(require(session)?),
-            Method::Teardown => {
-                self.close(require(session)?);
-                Ok(Outcome::Reply(Response::new(Status::OK)))
-            }
+            Method::Teardown => self.teardown(require(session)?, &request.uri),
             Method::Other(name) => {
                 let refusal = Refusal::new(Status::NOT_IMPLEMENTED, format!("Not Implemented: {name}"));
                 Err(Rejection { refusal, headers: vec![("Public", PUBLIC.to_owned())] })
             }
         }
+    }
+
+    /// Without a parameter it is how clients keep a session alive: VLC, ffmpeg and GStreamer by GET_PARAMETER, others by
+    /// SET_PARAMETER, as ONVIF's Streaming Specification recommended (5.2.2.2). There are no parameters here, so whatever is named is not understood; the
+    /// body says what (RFC 2326, sections 10.8, 10.9 and 11.3.2), and the session is alive all the same.
+    fn parameters(&mut self, request: &Request) -> Response {
+        let names = request.parameters();
+        if names.is_empty() {
+            return Response::new(Status::OK);
+        }
+        self.errors += 1;
+        let body = names.iter().take(PARAMETERS_MAX).map(|name| format!("{name}\r\n")).collect();
+        Response::new(Status::PARAMETER_NOT_UNDERSTOOD).body("text/parameters", body)
     }
 
     /// The session that a request names; it is alive by that.
@@ -288,7 +318,7 @@ impl ServerMachine {
             if open.state != State::Ready {
                 return Err(Status::NOT_VALID_IN_STATE.into());
             }
-            if open.base != target.base {
+            if !open.target.asks_the_same(&target) {
                 return Err(Refusal::new(
                     Status::AGGREGATE_NOT_ALLOWED,
                     "a session plays the tracks of one URL",
@@ -305,7 +335,7 @@ impl ServerMachine {
                     .get(&id)?
                     .described
                     .as_ref()
-                    .filter(|d| d.0 == target.base)
+                    .filter(|d| d.0.asks_the_same(&target))
                     .map(|d| d.1.clone())
             });
         match known {
@@ -325,7 +355,7 @@ impl ServerMachine {
     fn track_target(&self, id: ConnectionId, uri: &str) -> Result<Target, Rejection> {
         let described = self.connections.get(&id).and_then(|c| c.described.as_ref());
         match (target::track_alone(uri), described) {
-            (Some(track), Some((base, _))) => parse_target(&format!("{base}/{}", target::track_name(track))),
+            (Some(track), Some((described, _))) => Ok(Target { track: Some(track), ..described.clone() }),
             _ => parse_target(uri),
         }
     }
@@ -361,12 +391,12 @@ impl ServerMachine {
             return Err(Refusal::new(Status::NOT_VALID_IN_STATE, "this track is set up already").into());
         }
         let ssrc = (self.random)() as u32;
-        let Some(connection) = self.connections.get_mut(&id) else { return Err(Status::INTERNAL.into()) };
+        let Some(connection) = self.connections.get(&id) else { return Err(Status::INTERNAL.into()) };
         let (peer, local, seen) = (connection.peer, connection.local.ip(), connection.seen);
         let carriage = match wanted {
             Wanted::Udp { rtp, rtcp } => Carriage::Udp { peer: peer.ip(), local, rtp, rtcp },
             Wanted::Interleaved(asked) => {
-                let (rtp, rtcp) = take_channels(&mut connection.channels, asked)
+                let (rtp, rtcp) = choose_channels(&self.channels_of(id), asked)
                     .ok_or(Refusal::new(Status::UNSUPPORTED_TRANSPORT, "no interleaved channels are left"))?;
                 Carriage::Interleaved { connection: id, rtp, rtcp }
             }
@@ -374,7 +404,7 @@ impl ServerMachine {
         let track = SessionTrack { index, uri: uri.to_owned(), carriage, ssrc };
         let (key, created) = match session {
             Some(key) => (key, false),
-            None => (self.create_session(id, peer.ip(), seen, &target.base, presentation.clone()), true),
+            None => (self.create_session(id, peer.ip(), seen, target, presentation.clone()), true),
         };
         if let Some(session) = self.sessions.get_mut(&key) {
             session.tracks.push(track.clone());
@@ -394,7 +424,7 @@ impl ServerMachine {
         id: ConnectionId,
         peer: IpAddr,
         seen: Instant,
-        base: &str,
+        target: &Target,
         presentation: Arc<Presentation>,
     ) -> SessionKey {
         let key = SessionKey(self.number());
@@ -403,7 +433,7 @@ impl ServerMachine {
         let session = Session {
             id: name,
             presentation,
-            base: base.to_owned(),
+            target: target.clone(),
             peer,
             connection: id,
             tracks: Vec::new(),
@@ -457,10 +487,66 @@ impl ServerMachine {
         }
     }
 
+    /// Ends a track if the URL names one, and with the last track or by any other URL the session (RFC 2326, section 10.7).
+    fn teardown(&mut self, key: SessionKey, uri: &str) -> Result<Outcome, Rejection> {
+        let Some(session) = self.sessions.get_mut(&key) else { return Err(Status::SESSION_NOT_FOUND.into()) };
+        let named = match target::track_alone(uri) {
+            Some(n) => Some((n, true)),
+            None => {
+                let asked = Target::parse(uri).ok();
+                asked.and_then(|t| t.track.map(|n| (n, t.asks_the_same(&session.target))))
+            }
+        };
+        if let Some((n, ours)) = named {
+            let Some(place) = session.tracks.iter().position(|t| ours && t.index + 1 == n) else {
+                let reason = format!("track {n} of this URL is not set up in this session");
+                return Err(Refusal::new(Status::NOT_FOUND, reason).into());
+            };
+            if session.tracks.len() > 1 {
+                if session.state == State::Changing {
+                    return Err(Status::NOT_VALID_IN_STATE.into());
+                }
+                let track = session.tracks.remove(place);
+                let index = track.index;
+                return Ok(later(Pending::Teardown { session: key, tracks: vec![track] }, move |ticket| {
+                    Event::Remove { ticket, session: key, index }
+                }));
+            }
+        }
+        let tracks = self.forget(key).map(|s| s.tracks).unwrap_or_default();
+        Ok(later(Pending::Teardown { session: key, tracks }, move |ticket| Event::Close {
+            session: key,
+            ticket: Some(ticket),
+        }))
+    }
+
+    /// The interleaved channels of a connection that are in use.
+    fn channels_of(&self, id: ConnectionId) -> [bool; 256] {
+        let mut used = [false; 256];
+        let ending = self.waiting.values().filter_map(|w| match &w.what {
+            Pending::Teardown { tracks, .. } => Some(tracks),
+            _ => None,
+        });
+        for track in self.sessions.values().map(|s| &s.tracks).chain(ending).flatten() {
+            if let Carriage::Interleaved { connection, rtp, rtcp } = track.carriage
+                && connection == id
+            {
+                used[usize::from(rtp)] = true;
+                used[usize::from(rtcp)] = true;
+            }
+        }
+        used
+    }
+
+    fn forget(&mut self, key: SessionKey) -> Option<Session> {
+        let session = self.sessions.remove(&key)?;
+        self.by_id.remove(&session.id);
+        Some(session)
+    }
+
     fn close(&mut self, key: SessionKey) {
-        if let Some(session) = self.sessions.remove(&key) {
-            self.by_id.remove(&session.id);
-            self.events.push_back(Event::Close { session: key });
+        if self.forget(key).is_some() {
+            self.events.push_back(Event::Close { session: key, ticket: None });
         }
     }
 
@@ -546,15 +632,9 @@ fn with_session(response: Response, header: Option<String>) -> Response {
 }
 
 /// The channels that the client asked for if they are free, else the next free pair: adjacent, as retina demands.
-fn take_channels(used: &mut [bool; 256], asked: Option<(u8, u8)>) -> Option<(u8, u8)> {
-    let free =
-        |used: &[bool; 256], (a, b): (u8, u8)| a != b && !used[usize::from(a)] && !used[usize::from(b)];
-    let pair = asked
-        .filter(|&p| free(used, p))
-        .or_else(|| (0..=254).step_by(2).map(|a: u8| (a, a + 1)).find(|&p| free(used, p)))?;
-    used[usize::from(pair.0)] = true;
-    used[usize::from(pair.1)] = true;
-    Some(pair)
+fn choose_channels(used: &[bool; 256], asked: Option<(u8, u8)>) -> Option<(u8, u8)> {
+    let free = |&(a, b): &(u8, u8)| a != b && !used[usize::from(a)] && !used[usize::from(b)];
+    asked.filter(free).or_else(|| (0..=254).step_by(2).map(|a: u8| (a, a + 1)).find(free))
 }
 
 #[cfg(test)]

@@ -69,15 +69,26 @@ impl Bench {
                     self.machine.handle_started(ticket, Ok(Started { first: None, tracks }));
                 }
                 Event::Pause { ticket, .. } => self.machine.handle_paused(ticket, None),
-                Event::Close { .. } => self.others.push("close"),
+                Event::Remove { ticket, .. } => {
+                    self.others.push("remove");
+                    self.machine.handle_torn_down(ticket);
+                }
+                Event::Close { ticket, .. } => {
+                    self.others.push("close");
+                    ticket.into_iter().for_each(|ticket| self.machine.handle_torn_down(ticket));
+                }
                 Event::Disconnect { .. } => self.others.push("disconnect"),
             }
         }
     }
 
     fn ask(&mut self, id: ConnectionId, method: &str, url: &str, headers: &str) -> String {
+        self.ask_with(id, method, url, headers, "")
+    }
+
+    fn ask_with(&mut self, id: ConnectionId, method: &str, url: &str, headers: &str, body: &str) -> String {
         let mut d = Decoder::new(10_000);
-        d.handle_bytes(format!("{method} {url} RTSP/1.0\r\nCSeq: 1\r\n{headers}\r\n").as_bytes());
+        d.handle_bytes(format!("{method} {url} RTSP/1.0\r\nCSeq: 1\r\n{headers}\r\n{body}").as_bytes());
         let Ok(Some(Incoming::Request(request))) = d.poll() else { panic!("a request") };
         let now = self.now();
         self.machine.handle_request(id, &request, now);
@@ -141,6 +152,56 @@ fn a_track_without_its_stream_is_the_described_one() {
 }
 
 #[test]
+fn tracks_of_a_session_are_told_by_what_their_urls_ask_for() {
+    let mut b = Bench::new();
+    let s = b.session(UDP);
+    let headers = format!("{s}Transport: {UDP}\r\n");
+    for (url, status) in [
+        ("rtsp://h/gate/trackID=2", 459),
+        ("rtsp://h/door?from=1/trackID=2", 459),
+        ("rtsp://user:secret@10.0.0.9:8554/d%6For/trackID=2", 200),
+    ] {
+        let r = b.ask(C1, "SETUP", url, &headers);
+        assert!(r.starts_with(&format!("RTSP/1.0 {status} ")), "{url}: {r}");
+    }
+}
+
+#[test]
+fn the_content_base_of_a_query_alone_has_a_path() {
+    let mut b = Bench::new();
+    for url in ["rtsp://h:9701/?id=0", "rtsp://h:9701?id=0"] {
+        let r = b.ask(C1, "DESCRIBE", url, "");
+        assert!(r.contains("\r\nContent-Base: rtsp://h:9701/?id=0/\r\n"), "{r}");
+    }
+}
+
+#[test]
+fn parameters_are_not_understood_and_none_is_a_sign_of_life() {
+    let mut b = Bench::new();
+    let s = b.session(UDP);
+    for (method, body, names) in [
+        ("GET_PARAMETER", "", None),
+        ("SET_PARAMETER", "", None),
+        ("GET_PARAMETER", "\r\n", None),
+        ("GET_PARAMETER", "packets_received\r\njitter\r\n", Some("packets_received\r\njitter\r\n")),
+        ("SET_PARAMETER", "barparam: barstuff", Some("barparam\r\n")),
+    ] {
+        let headers = format!("{s}Content-Type: text/parameters\r\nContent-Length: {}\r\n", body.len());
+        let r = b.ask_with(C1, method, URL, &headers, body);
+        let session = s.trim_end();
+        assert!(r.contains(session), "{r}");
+        match names {
+            None => assert!(r.starts_with("RTSP/1.0 200 OK\r\n") && r.ends_with("\r\n\r\n"), "{r}"),
+            Some(names) => {
+                let (head, told) = r.split_once("\r\n\r\n").expect("a body");
+                assert!(head.starts_with("RTSP/1.0 451 Parameter Not Understood\r\n"), "{r}");
+                assert!(head.contains("Content-Type: text/parameters\r\n") && told == names, "{r}");
+            }
+        }
+    }
+}
+
+#[test]
 fn a_session_answers_only_to_who_set_it_up() {
     let mut b = Bench::new();
     let s = b.session(UDP);
@@ -188,6 +249,64 @@ fn channels_are_adjacent_and_never_shared() {
     let first = b.ask(C1, "SETUP", &format!("{URL}/trackID=1"), "Transport: RTP/AVP/TCP;interleaved=0-1\r\n");
     let again = b.ask(C1, "SETUP", &format!("{URL}/trackID=2"), "Transport: RTP/AVP/TCP;interleaved=1-2\r\n");
     assert!(first.contains("interleaved=0-1;") && again.contains("interleaved=2-3;"), "{again}");
+}
+
+#[test]
+fn channels_are_free_again_when_what_had_them_is_torn_down() {
+    let mut b = Bench::new();
+    for _ in 0..300 {
+        let s = b.session(TCP);
+        let two = format!("{s}Transport: RTP/AVP/TCP;interleaved=4-5\r\n");
+        let r = b.ask(C1, "SETUP", &format!("{URL}/trackID=2"), &two);
+        assert!(r.contains("interleaved=0-1;"), "{r}");
+        b.ask(C1, "TEARDOWN", &format!("{URL}/trackID=1"), &s);
+        let r = b.ask(C1, "SETUP", &format!("{URL}/trackID=1"), &two);
+        assert!(r.contains("interleaved=4-5;"), "{r}");
+        b.ask(C1, "TEARDOWN", URL, &s);
+    }
+    // Not before the last packet is out: it would be taken for one of the new track.
+    let s = b.session(TCP);
+    let now = b.now();
+    let mut d = Decoder::new(10_000);
+    d.handle_bytes(format!("TEARDOWN {URL} RTSP/1.0\r\nCSeq: 1\r\n{s}\r\n").as_bytes());
+    let Ok(Some(Incoming::Request(request))) = d.poll() else { panic!("a request") };
+    b.machine.handle_request(C1, &request, now);
+    assert!(b.machine.channels_of(C1)[4]);
+    b.drain();
+    assert!(!b.machine.channels_of(C1)[4]);
+}
+
+#[test]
+fn a_track_is_torn_down_alone_and_the_last_one_with_its_session() {
+    let mut b = Bench::new();
+    let s = b.session(UDP);
+    let (one, two) = (format!("{URL}/trackID=1"), format!("{URL}/trackID=2"));
+    b.ask(C1, "SETUP", &two, &format!("{s}Transport: {UDP}\r\n"));
+    b.ask(C1, "PLAY", URL, &s);
+    for (method, url, status, events) in [
+        ("TEARDOWN", "rtsp://h/gate/trackID=1", 404, 0),
+        ("TEARDOWN", "rtsp://h/door/trackID=3", 404, 0),
+        ("TEARDOWN", two.as_str(), 200, 1),
+        ("TEARDOWN", &two, 404, 1),
+        ("PAUSE", URL, 200, 1),
+        ("PLAY", URL, 200, 1),
+        ("TEARDOWN", &one, 200, 2),
+        ("PLAY", URL, 454, 2),
+    ] {
+        let r = b.ask(C1, method, url, &s);
+        assert!(r.starts_with(&format!("RTSP/1.0 {status} ")), "{method} {url}: {r}");
+        assert_eq!(b.others.len(), events, "{method} {url}");
+        assert_eq!(r.contains(s.trim_end()), status == 200 && b.others.len() < 2, "{r}");
+    }
+    assert_eq!(b.others, ["remove", "close"]);
+    // As GStreamer names a track, and a set up one more time.
+    let s = b.session(UDP);
+    let again = format!("{s}Transport: {UDP}\r\n");
+    assert!(b.ask(C1, "SETUP", &two, &again).starts_with("RTSP/1.0 200"));
+    assert!(b.ask(C1, "TEARDOWN", "rtsp://h/trackID=2", &s).starts_with("RTSP/1.0 200"));
+    assert!(b.ask(C1, "SETUP", &two, &again).starts_with("RTSP/1.0 200"));
+    assert!(b.ask(C1, "TEARDOWN", &format!("{URL}/"), &s).starts_with("RTSP/1.0 200"));
+    assert_eq!(b.others[2..], ["remove", "close"]);
 }
 
 #[test]

@@ -134,6 +134,12 @@ impl Queue {
         n
     }
 
+    /// Throws a track's packets away.
+    pub fn drop_slot(&mut self, slot: usize) {
+        self.packets.retain(|(s, _)| *s != slot);
+        self.bytes = self.packets.iter().map(|(_, p)| p.len()).sum();
+    }
+
     /// Frees the recorder's memory: see [`Packet::detach`].
     pub fn detach(&mut self) {
         self.packets.iter_mut().for_each(|(_, p)| p.detach());
@@ -185,6 +191,11 @@ impl MergedReader {
             tracks.push(Track { slot: w.slot, pictures, head });
         }
         Ok(Self { tracks })
+    }
+
+    /// Reads a track no further.
+    pub fn drop_slot(&mut self, slot: usize) {
+        self.tracks.retain(|t| t.slot != slot);
     }
 
     /// The next packets, at most so many bytes (but one packet at least); empty at the end. `now` is the time of day.

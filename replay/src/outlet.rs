@@ -107,6 +107,8 @@ pub enum TrackOutlet {
         /// Connected to the client's RTCP port.
         rtcp: Arc<UdpSocket>,
     },
+    /// None any more: the track was torn down.
+    Gone,
 }
 
 /// What flushing can end with.
@@ -151,15 +153,31 @@ impl Outlet {
         }
     }
 
-    /// Adds the next slot.
-    pub fn add(&mut self, track: TrackOutlet, writer: Option<SharedWriter>) {
-        self.tracks.push(track);
+    /// Adds a slot: the next one, or one that was removed.
+    pub fn add(&mut self, slot: usize, track: TrackOutlet, writer: Option<SharedWriter>) {
+        match self.tracks.get_mut(slot) {
+            Some(gone) => *gone = track,
+            None => self.tracks.push(track),
+        }
         self.writer = self.writer.take().or(writer);
+    }
+
+    /// Closes a slot's way out. What waits for it is not sent any more, so it is to be flushed before.
+    pub fn remove(&mut self, slot: usize) {
+        if let Some(track) = self.tracks.get_mut(slot) {
+            *track = TrackOutlet::Gone;
+        }
+        if !self.tracks.iter().any(|t| matches!(t, TrackOutlet::Tcp { .. })) {
+            self.writer = None;
+        }
     }
 
     /// Puts a frame at the end.
     pub fn push(&mut self, mut frame: Frame) {
         let Some(track) = self.tracks.get(frame.slot) else { return };
+        if matches!(track, TrackOutlet::Gone) {
+            return;
+        }
         if let TrackOutlet::Tcp { rtp, rtcp } = track {
             let Ok(len) = u16::try_from(frame.len) else {
                 ClientCounters::add(&self.counters.unsent, 1);
@@ -231,8 +249,11 @@ impl Outlet {
             match self.tracks.get(first.slot) {
                 Some(TrackOutlet::Tcp { .. }) => self.flush_tcp().await?,
                 Some(TrackOutlet::Udp { .. }) => self.flush_udp().await,
-                None => {
-                    self.frames.pop_front();
+                Some(TrackOutlet::Gone) | None => {
+                    self.written = 0;
+                    if let Some(frame) = self.frames.pop_front() {
+                        self.bytes -= frame.len;
+                    }
                 }
             }
         }

@@ -54,8 +54,18 @@ pub enum Command {
         /// To answer with.
         ticket: Ticket,
     },
+    /// End one track; the others go on.
+    Remove {
+        /// To answer with.
+        ticket: Ticket,
+        /// The track's place in the presentation.
+        index: usize,
+    },
     /// End.
-    Close,
+    Close {
+        /// To answer with when everything is said, if somebody waits for it.
+        ticket: Option<Ticket>,
+    },
 }
 
 /// What a player shares with its server.
@@ -79,15 +89,23 @@ pub struct PlayerContext {
 struct Slot {
     index: usize,
     rewriter: Rewriter,
+    /// What listens at its UDP ports, and holds them.
+    receivers: Vec<AbortHandle>,
+}
+
+impl Drop for Slot {
+    fn drop(&mut self) {
+        self.receivers.iter().for_each(AbortHandle::abort);
+    }
 }
 
 /// The task.
 pub struct Player {
     context: PlayerContext,
     commands: mpsc::Receiver<Command>,
-    slots: Vec<Slot>,
+    /// `None` where a track was torn down: packets and outlet go by the place.
+    slots: Vec<Option<Slot>>,
     outlet: Outlet,
-    receivers: Vec<AbortHandle>,
     last_play: Option<Instant>,
     /// A command that came while a batch was on its way.
     stashed: Option<Command>,
@@ -109,6 +127,8 @@ const REFUSED_MAX: u32 = 50;
 const BYE_AFTER: Duration = Duration::from_millis(250);
 /// Time for the last words.
 const LAST_WORDS: Duration = Duration::from_secs(1);
+/// Its server is gone.
+const CLOSE: Command = Command::Close { ticket: None };
 const CNAME: &str = "tapdeck";
 
 struct Play {
@@ -121,6 +141,11 @@ struct Play {
 }
 
 impl Play {
+    fn drop_slot(&mut self, slot: usize) {
+        self.feed.drop_slot(slot);
+        self.queue.drop_slot(slot);
+    }
+
     /// Where a client that pauses now goes on, which has not been sent what begins at `unsent`; live there is no such place.
     fn position(&self, unsent: Option<CaptureTime>) -> Option<CaptureTime> {
         let next = unsent.or(self.queue.front().map(|p| p.time)).or(self.resume_at);
@@ -138,17 +163,17 @@ impl Player {
     /// A player without tracks.
     pub fn new(context: PlayerContext, commands: mpsc::Receiver<Command>) -> Self {
         let outlet = Outlet::new(context.counters.clone());
-        Self { context, commands, slots: vec![], outlet, receivers: vec![], last_play: None, stashed: None }
+        Self { context, commands, slots: vec![], outlet, last_play: None, stashed: None }
     }
 
     /// Runs until the session is closed.
     pub async fn run(mut self) {
-        loop {
+        let asked = loop {
             let command = match self.stashed.take() {
                 Some(command) => command,
                 None => match self.commands.recv().await {
                     Some(command) => command,
-                    None => break,
+                    None => break None,
                 },
             };
             match command {
@@ -159,10 +184,18 @@ impl Player {
                 }
                 Command::Pause { ticket } => self.note(Note::Paused { ticket, position: None }).await,
                 Command::Go => {}
-                Command::Close => break,
+                Command::Remove { ticket, index } => {
+                    self.remove(ticket, index, None).await;
+                }
+                Command::Close { ticket } => break ticket,
             }
+        };
+        let notes = self.context.notes.clone();
+        // Its ports are closed before the answer.
+        drop(self);
+        if let Some(ticket) = asked {
+            let _ = notes.send(Note::TornDown { ticket }).await;
         }
-        self.receivers.iter().for_each(AbortHandle::abort);
     }
 
     async fn note(&self, note: Note) {
@@ -184,14 +217,20 @@ impl Player {
                 let main = sdp::main_payload_type(info);
                 let rewriter =
                     Rewriter::new(track.ssrc, (random >> 48) as u16 >> 1, random as u32, rate, main, known);
+                let mut receivers = Vec::new();
                 if let TrackOutlet::Udp { rtp, rtcp } = &way {
                     for socket in [rtp, rtcp] {
                         let task = receive(socket.clone(), self.context.session, self.context.notes.clone());
-                        self.receivers.push(tokio::spawn(task).abort_handle());
+                        receivers.push(tokio::spawn(task).abort_handle());
                     }
                 }
-                self.outlet.add(way, writer);
-                self.slots.push(Slot { index: track.index, rewriter });
+                let slot = Some(Slot { index: track.index, rewriter, receivers });
+                let free = self.slots.iter().position(Option::is_none);
+                self.outlet.add(free.unwrap_or(self.slots.len()), way, writer);
+                match free {
+                    Some(n) => self.slots[n] = slot,
+                    None => self.slots.push(slot),
+                }
                 Ok(told)
             }
             (Err(e), _) => {
@@ -203,6 +242,30 @@ impl Player {
         self.note(Note::Prepared { ticket, result }).await;
     }
 
+    /// Ends a track: with a BYE if it plays, and its ports closed before the answer. The packets of the others that wait are sent meanwhile.
+    /// False if the client takes nothing.
+    async fn remove(&mut self, ticket: Ticket, index: usize, play: Option<&mut Play>) -> bool {
+        let mut taken = true;
+        if let Some(n) = self.slots.iter().position(|s| s.as_ref().is_some_and(|s| s.index == index)) {
+            if let Some(play) = play {
+                play.drop_slot(n);
+                self.say(n, true, moment(play));
+                // Nothing of the recorder's waits for this client.
+                play.queue.detach();
+                self.outlet.detach();
+                let flushed = tokio::time::timeout(self.context.config.stall_timeout, self.outlet.flush());
+                taken = matches!(flushed.await, Ok(Ok(())));
+            }
+            self.outlet.remove(n);
+            self.slots[n] = None;
+        }
+        self.note(Note::TornDown { ticket }).await;
+        if !taken {
+            self.note(Note::Lost { session: self.context.session }).await;
+        }
+        taken
+    }
+
     async fn play(&mut self, ticket: Ticket, plan: Plan) {
         let (mut play, first) = match self.open(plan).await {
             Ok(opened) => opened,
@@ -212,7 +275,7 @@ impl Player {
         let elapsed = self.last_play.map_or(Duration::ZERO, |t| now.saturating_duration_since(t));
         self.last_play = Some(now);
         let mut tracks = Vec::with_capacity(self.slots.len());
-        for slot in &mut self.slots {
+        for slot in self.slots.iter_mut().flatten() {
             slot.rewriter.begin_play(i64::try_from(elapsed.as_nanos()).unwrap_or(i64::MAX));
             let (seq, rtptime) = (slot.rewriter.next_seq(), slot.rewriter.timestamp_at_start(0));
             tracks.push(TrackStart { index: slot.index, seq, rtptime });
@@ -240,7 +303,7 @@ impl Player {
         tokio::pin!(due);
         loop {
             let command = tokio::select! {
-                command = self.commands.recv() => command.unwrap_or(Command::Close),
+                command = self.commands.recv() => command.unwrap_or(CLOSE),
                 () = &mut due => break,
             };
             match command {
@@ -249,12 +312,17 @@ impl Player {
                     self.note(Note::Paused { ticket, position: play.position(None) }).await;
                 }
                 Command::Go => {}
+                Command::Remove { ticket, index } => {
+                    if !self.remove(ticket, index, Some(play)).await {
+                        return;
+                    }
+                }
                 // Who seeks meanwhile goes on without.
                 Command::Play { .. } => {
                     self.stashed = Some(command);
                     return;
                 }
-                Command::Prepare { .. } | Command::Close => {
+                Command::Prepare { .. } | Command::Close { .. } => {
                     self.stashed = Some(command);
                     break;
                 }
@@ -275,7 +343,7 @@ impl Player {
             .iter()
             .enumerate()
             .filter_map(|(slot, s)| {
-                tracks.get(s.index).map(|t| Wanted { slot, id: t.id, media: t.media, to })
+                tracks.get(s.as_ref()?.index).map(|t| Wanted { slot, id: t.id, media: t.media, to })
             })
             .collect();
         let opened = tokio::task::spawn_blocking(move || -> Result<Option<(Feed, Queue)>, SourceError> {
@@ -328,14 +396,20 @@ impl Player {
     }
 
     async fn wait_for_go(&mut self) -> bool {
-        let command = tokio::time::timeout(GO_TIMEOUT, self.commands.recv()).await;
-        match command {
-            Ok(Some(Command::Go)) => true,
-            Ok(Some(other)) => {
-                self.stashed = Some(other);
-                false
+        let until = Instant::now() + GO_TIMEOUT;
+        loop {
+            match tokio::time::timeout_at(until.into(), self.commands.recv()).await {
+                Ok(Some(Command::Go)) => return true,
+                // Asked for on another connection.
+                Ok(Some(Command::Remove { ticket, index })) => {
+                    self.remove(ticket, index, None).await;
+                }
+                Ok(Some(other)) => {
+                    self.stashed = Some(other);
+                    return false;
+                }
+                Ok(None) | Err(_) => return false,
             }
-            Ok(None) | Err(_) => false,
         }
     }
 
@@ -349,7 +423,8 @@ impl Player {
                         self.note(Note::Refused { session: self.context.session }).await;
                     }
                     Sent::All => {}
-                    Sent::Interrupted => return self.interrupted(play).await,
+                    Sent::Interrupted if self.interrupted(play).await => continue,
+                    Sent::Interrupted => return false,
                     Sent::Lost => {
                         self.note(Note::Lost { session: self.context.session }).await;
                         return false;
@@ -372,7 +447,9 @@ impl Player {
                 tokio::task::consume_budget().await;
                 if let Ok(command) = self.commands.try_recv() {
                     self.stashed = Some(command);
-                    return self.interrupted(play).await;
+                    if !self.interrupted(play).await {
+                        return false;
+                    }
                 }
                 continue;
             }
@@ -380,8 +457,10 @@ impl Player {
             tokio::select! {
                 biased;
                 command = self.commands.recv() => {
-                    self.stashed = Some(command.unwrap_or(Command::Close));
-                    return self.interrupted(play).await;
+                    self.stashed = Some(command.unwrap_or(CLOSE));
+                    if !self.interrupted(play).await {
+                        return false;
+                    }
                 }
                 filled = play.feed.fill(&mut play.queue), if wants => {
                     if let Err(e) = filled {
@@ -428,7 +507,7 @@ impl Player {
         };
         counters.lag_ns.store(u64::try_from(lag.as_nanos()).unwrap_or(u64::MAX), Relaxed);
         play.resume_at = Some(packet.time);
-        let Some(s) = self.slots.get_mut(slot) else { return true };
+        let Some(Some(s)) = self.slots.get_mut(slot) else { return true };
         match s.rewriter.rewrite(&packet, place.0) {
             Ok(rewritten) => self.outlet.push(Frame::rtp(slot, packet, &rewritten)),
             Err(_) => ClientCounters::add(&counters.unsent, 1),
@@ -452,7 +531,7 @@ impl Player {
                     return if flushed.is_ok() { Sent::All } else { Sent::Lost };
                 }
                 command = self.commands.recv() => {
-                    self.stashed = Some(command.unwrap_or(Command::Close));
+                    self.stashed = Some(command.unwrap_or(CLOSE));
                     return Sent::Interrupted;
                 }
                 _ = play.feed.fill(&mut play.queue), if live => {
@@ -483,8 +562,12 @@ impl Player {
         }
     }
 
-    /// A command came: what is partly out is finished, the rest is dropped.
+    /// A command came: what is partly out is finished, the rest is dropped. True if only a track ended, and everything else goes on.
     async fn interrupted(&mut self, play: &mut Play) -> bool {
+        if let Some(Command::Remove { ticket, index }) = self.stashed {
+            self.stashed = None;
+            return self.remove(ticket, index, Some(play)).await;
+        }
         let (begun, unsent) = self.outlet.keep_begun();
         // Who goes on begins with all of a moment: of this one the client has a part already.
         let rest =
@@ -503,10 +586,10 @@ impl Player {
             Some(Command::Pause { ticket }) => {
                 self.note(Note::Paused { ticket, position: play.position(unsent) }).await;
             }
-            Some(Command::Close) | None => {
+            Some(close @ Command::Close { .. }) => {
                 self.report(play, true);
                 self.last_words().await;
-                self.stashed = Some(Command::Close);
+                self.stashed = Some(close);
             }
             // Anything else is for the idle player; PLAY is how clients seek.
             other => self.stashed = other,
@@ -523,25 +606,37 @@ impl Player {
 
     /// Sender reports of all tracks, with BYE at the end.
     fn report(&mut self, play: &mut Play, bye: bool) {
-        let wall = wall_clock();
-        let now = match play.live_since {
-            Some(zero) => PresentationTime(wall.nanos_since(zero)),
-            None => play.pacer.now(Instant::now()),
-        };
-        for (n, slot) in self.slots.iter_mut().enumerate() {
-            let (packets, octets) = slot.rewriter.sent();
-            let report = Report {
-                ssrc: slot.rewriter.ssrc(),
-                wall_ns: wall.nanos(),
-                rtp: slot.rewriter.report_timestamp(now.0),
-                packets,
-                octets,
-            };
-            let data = if bye { rtcp::goodbye(&report, CNAME) } else { rtcp::sender_report(&report, CNAME) };
-            self.outlet.push(Frame::rtcp(n, data));
+        let moment = moment(play);
+        for n in 0..self.slots.len() {
+            self.say(n, bye, moment);
         }
         play.next_report = Instant::now() + self.context.config.report_interval;
     }
+
+    /// A track's sender report of a moment.
+    fn say(&mut self, n: usize, bye: bool, (wall, now): (CaptureTime, PresentationTime)) {
+        let Some(Some(slot)) = self.slots.get_mut(n) else { return };
+        let (packets, octets) = slot.rewriter.sent();
+        let report = Report {
+            ssrc: slot.rewriter.ssrc(),
+            wall_ns: wall.nanos(),
+            rtp: slot.rewriter.report_timestamp(now.0),
+            packets,
+            octets,
+        };
+        let data = if bye { rtcp::goodbye(&report, CNAME) } else { rtcp::sender_report(&report, CNAME) };
+        self.outlet.push(Frame::rtcp(n, data));
+    }
+}
+
+/// Now, by the time of day and by the time that is played.
+fn moment(play: &Play) -> (CaptureTime, PresentationTime) {
+    let wall = wall_clock();
+    let now = match play.live_since {
+        Some(zero) => PresentationTime(wall.nanos_since(zero)),
+        None => play.pacer.now(Instant::now()),
+    };
+    (wall, now)
 }
 
 /// Reads what a client sends to a UDP port: RTCP is a sign of life, anything else opens its firewall.

@@ -41,6 +41,7 @@ pub enum RangeError {
 }
 
 const SECOND_NS: i64 = 1_000_000_000;
+const NS_PER_MS: i64 = 1_000_000;
 
 /// Reads the header.
 pub fn parse(header: &str) -> Result<Range, RangeError> {
@@ -116,15 +117,17 @@ fn clock(s: &str) -> Option<CaptureTime> {
     i64::try_from(t.as_nanosecond()).ok().map(CaptureTime::from_nanos)
 }
 
-/// Seconds with milliseconds, as in `npt=12.345-`.
+/// Seconds with milliseconds, as in `npt=12.345-`. Rounded up: who asks again for the start that a reply named would otherwise
+/// ask for a moment before that clean point, and get a whole group of pictures more; and an end that is cut is 0 for the shortest window.
 pub fn format_npt(ns: i64) -> String {
-    let ms = ns.max(0) / 1_000_000;
+    let ms = ns.max(0).unsigned_abs().div_ceil(NS_PER_MS.unsigned_abs());
     format!("{}.{:03}", ms / 1000, ms % 1000)
 }
 
-/// As in `clock=20260102T030405.678Z-`.
+/// As in `clock=20260102T030405.678Z-`, rounded up as [`format_npt`] does.
 pub fn format_clock(time: CaptureTime) -> String {
-    match Timestamp::from_nanosecond(i128::from(time.nanos())) {
+    let up = (NS_PER_MS - time.nanos().rem_euclid(NS_PER_MS)) % NS_PER_MS;
+    match Timestamp::from_nanosecond(i128::from(time.nanos()) + i128::from(up)) {
         Ok(t) => t.strftime("%Y%m%dT%H%M%S.%3fZ").to_string(),
         Err(_) => "19700101T000000Z".to_owned(),
     }
@@ -163,6 +166,23 @@ mod tests {
             Ok(Range::Clock { start: t, end: Some(t) })
         );
         assert_eq!(parse("clock=20269999T000000Z-"), Err(RangeError::Invalid));
-        assert_eq!(format_npt(12_345_678_901), "12.345");
+    }
+
+    #[test]
+    fn what_a_reply_says_is_not_before_what_it_means() {
+        for (ns, said) in [(0, "0.000"), (1, "0.001"), (12_345_000_000, "12.345"), (12_345_678_901, "12.346")]
+        {
+            assert_eq!(format_npt(ns), said);
+            let Ok(Range::Npt { start: NptStart::At(again), .. }) = parse(&format!("npt={said}-")) else {
+                panic!("{said} can't be read")
+            };
+            assert!((ns..ns + NS_PER_MS).contains(&again), "{ns}: {again}");
+            let moment = CaptureTime::from_nanos(847_463_580_999_000_000 + ns);
+            let clock = format_clock(moment);
+            let Ok(Range::Clock { start, .. }) = parse(&format!("clock={clock}-")) else {
+                panic!("{clock} can't be read")
+            };
+            assert!((0..NS_PER_MS).contains(&start.nanos_since(moment)), "{clock}");
+        }
     }
 }

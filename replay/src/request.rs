@@ -67,6 +67,15 @@ impl Request {
     pub fn headers(&self, name: &str) -> impl Iterator<Item = &str> {
         self.headers.iter().filter(move |(n, _)| n.eq_ignore_ascii_case(name)).map(|(_, v)| v.as_str())
     }
+
+    /// The parameters that the body of a GET_PARAMETER or SET_PARAMETER names, one a line, with a value behind a colon or without
+    /// (RFC 2326, sections 10.8 and 10.9). None in a body of blank lines: live555 sends an empty name so.
+    pub fn parameters(&self) -> Vec<String> {
+        let text = String::from_utf8_lossy(&self.body);
+        let names = text.lines().map(|line| line.split(':').next().unwrap_or_default());
+        let clean = names.map(|name| name.chars().filter(|c| !c.is_control()).collect::<String>());
+        clean.map(|name| name.trim().to_owned()).filter(|name| !name.is_empty()).collect()
+    }
 }
 
 /// One whole thing out of the byte stream.

@@ -18,6 +18,8 @@ impl Status {
     pub const NOT_FOUND: Self = Self(404, "Not Found");
     /// 406
     pub const NOT_ACCEPTABLE: Self = Self(406, "Not Acceptable");
+    /// 451
+    pub const PARAMETER_NOT_UNDERSTOOD: Self = Self(451, "Parameter Not Understood");
     /// 454
     pub const SESSION_NOT_FOUND: Self = Self(454, "Session Not Found");
     /// 455

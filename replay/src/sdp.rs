@@ -33,8 +33,8 @@ pub fn describe(presentation: &Presentation, local: IpAddr, id: u64) -> String {
 /// The npt range of a whole window.
 fn range(window: Window) -> String {
     match window.length_ns() {
-        // The end is rounded up: 0 would tell VLC that it cannot seek.
-        Some(ns) => format!("0-{}", format_npt(ns.saturating_add(999_999))),
+        // Never 0: that would tell VLC that it cannot seek.
+        Some(ns) => format!("0-{}", format_npt(ns)),
         None => "now-".to_owned(),
     }
 }

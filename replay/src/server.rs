@@ -21,7 +21,7 @@ use std::collections::HashMap;
 use std::future::Future;
 use std::hash::{BuildHasher, Hasher, RandomState};
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant};
@@ -240,6 +240,11 @@ pub enum Note {
         /// Where.
         position: Option<CaptureTime>,
     },
+    /// A track or a session is over, and what it had is free.
+    TornDown {
+        /// Which.
+        ticket: Ticket,
+    },
     /// Everything is sent.
     Ended {
         /// Which.
@@ -296,6 +301,14 @@ fn now() -> Now {
     Now { instant: Instant::now(), wall: wall_clock() }
 }
 
+fn canonical(address: SocketAddr) -> SocketAddr {
+    match address.ip().to_canonical() {
+        IpAddr::V4(ip) => SocketAddr::from((ip, address.port())),
+        // As it was: a link-local address is nothing without its scope.
+        IpAddr::V6(_) => address,
+    }
+}
+
 impl Core {
     fn new(
         source: Arc<dyn Source>,
@@ -325,6 +338,8 @@ impl Core {
             return;
         }
         let Ok(local) = stream.local_addr() else { return };
+        // A listener on [::] sees IPv4 clients at ::ffff:a.b.c.d: to the description, to UDP sockets and to `session_of` they are of IPv4.
+        let (peer, local) = (canonical(peer), canonical(local));
         let _ = stream.set_nodelay(true);
         let _ = rustix::net::sockopt::set_socket_send_buffer_size(&stream, SEND_BUFFER_BYTES);
         self.next_connection += 1;
@@ -360,6 +375,7 @@ impl Core {
             Note::Prepared { ticket, result } => self.machine.handle_prepared(ticket, result),
             Note::Started { ticket, result } => self.machine.handle_started(ticket, result),
             Note::Paused { ticket, position } => self.machine.handle_paused(ticket, position),
+            Note::TornDown { ticket } => self.machine.handle_torn_down(ticket),
             Note::Ended { session } => self.machine.handle_ended(session, now()),
             Note::Receipt { session } => self.machine.handle_receipt(session, now()),
             Note::Refused { session } => self.machine.handle_refused(session),
@@ -420,16 +436,28 @@ impl Core {
                     self.start_player(session, presentation, peer, user_agent, transport);
                 }
                 if let Some(player) = self.players.get_mut(&session) {
-                    player.carrier = player.carrier.or(carrier);
+                    player.carrier = carrier.or(player.carrier);
                 }
                 self.command(session, Command::Prepare { ticket, track, writer });
             }
-            Event::Play { ticket, session, plan } => self.command(session, Command::Play { ticket, plan }),
-            Event::Pause { ticket, session } => self.command(session, Command::Pause { ticket }),
-            Event::Close { session } => {
-                self.command(session, Command::Close);
+            Event::Play { ticket, session, plan } => {
+                self.command(session, Command::Play { ticket, plan });
+            }
+            Event::Pause { ticket, session } => {
+                self.command(session, Command::Pause { ticket });
+            }
+            Event::Remove { ticket, session, index } => {
+                if !self.command(session, Command::Remove { ticket, index }) {
+                    self.machine.handle_torn_down(ticket);
+                }
+            }
+            Event::Close { session, ticket } => {
+                let taken = self.command(session, Command::Close { ticket });
                 self.players.remove(&session);
                 self.counters.remove(session.0);
+                if let Some(ticket) = ticket.filter(|_| !taken) {
+                    self.machine.handle_torn_down(ticket);
+                }
             }
         }
     }
@@ -474,12 +502,13 @@ impl Core {
         self.players.insert(session, PlayerHandle { commands, carrier: None });
     }
 
-    /// A player that does not take its commands has none left to come: dropping its channel closes it.
-    fn command(&mut self, session: SessionKey, command: Command) {
-        let full = self.players.get(&session).is_some_and(|p| p.commands.try_send(command).is_err());
-        if full {
+    /// A player that does not take its commands has none left to come: dropping its channel closes it. False if it did not take this one.
+    fn command(&mut self, session: SessionKey, command: Command) -> bool {
+        let taken = self.players.get(&session).is_some_and(|p| p.commands.try_send(command).is_ok());
+        if !taken {
             self.players.remove(&session);
         }
+        taken
     }
 }
 

@@ -5,6 +5,7 @@
 use crate::presentation::{Presentation, Window};
 use crate::range::{self, NptStart, Range, RangeError};
 use crate::response::{Refusal, Status};
+use crate::target::Target;
 use capture::CaptureTime;
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -90,8 +91,8 @@ pub struct Session {
     pub id: String,
     /// What it plays.
     pub presentation: Arc<Presentation>,
-    /// The URL of what it plays, without track.
-    pub base: String,
+    /// What its first SETUP asked for; the others must ask for tracks of the same.
+    pub target: Target,
     /// Who set it up; requests of others are refused.
     pub peer: IpAddr,
     /// The connection of its last request.
@@ -166,7 +167,7 @@ impl Session {
         if self.by_clock {
             return format!("clock={}-{}", range::format_clock(start), range::format_clock(self.until));
         }
-        let end_ns = self.until.nanos_since(from).saturating_add(999_999);
+        let end_ns = self.until.nanos_since(from);
         format!("npt={}-{}", range::format_npt(start.nanos_since(from)), range::format_npt(end_ns))
     }
 

@@ -10,6 +10,7 @@ use crate::range::fraction_ns;
 use crate::source::Selection;
 use capture::CaptureTime;
 use jiff::Timestamp;
+use std::net::IpAddr;
 
 /// What a URL asks for.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -65,6 +66,9 @@ pub enum TargetError {
     /// An unknown key in the query.
     #[error("'{0}' is nothing to ask for: from, to, id, source and codec are")]
     Key(String),
+    /// A key that stands twice in the query: which of the two is meant can't be told.
+    #[error("'{0}' stands twice in the URL: ask for one")]
+    Twice(String),
 }
 
 impl Target {
@@ -80,6 +84,8 @@ impl Target {
         };
         let (path, query) = path_and_query.split_once('?').unwrap_or((path_and_query, ""));
         let (path, track_in_path) = split_track(path);
+        // A base without path would be glued and resolved in as many ways as there are clients.
+        let path = if path.is_empty() { "/" } else { path };
         let (query, track_in_query) = split_track(query);
         let mut target = Self {
             selection: Selection::default(),
@@ -91,8 +97,13 @@ impl Target {
         };
         let name = decode(path.trim_matches('/'));
         target.selection.name = (!name.is_empty()).then_some(name);
+        let mut seen = Vec::new();
         for pair in query.split('&').filter(|p| !p.is_empty()) {
-            target.read_pair(pair)?;
+            let key = target.read_pair(pair)?;
+            if seen.contains(&key) {
+                return Err(TargetError::Twice(key.to_owned()));
+            }
+            seen.push(key);
         }
         if target.selection == Selection::default() {
             return Err(TargetError::Nothing);
@@ -100,7 +111,14 @@ impl Target {
         Ok(target)
     }
 
-    fn read_pair(&mut self, pair: &str) -> Result<(), TargetError> {
+    /// True if both ask for the same tracks and time, whatever the URLs look like: clients write `localhost` or an address, leave
+    /// their password out or put it in, and escape as they like. Which track of them is not compared.
+    pub fn asks_the_same(&self, other: &Self) -> bool {
+        (&self.selection, self.from, self.to) == (&other.selection, other.from, other.to)
+    }
+
+    /// Takes a pair of the query over, and gives its key.
+    fn read_pair<'a>(&mut self, pair: &'a str) -> Result<&'a str, TargetError> {
         let (key, value) = pair.split_once('=').unwrap_or((pair, ""));
         let value = decode(value);
         match key {
@@ -109,12 +127,13 @@ impl Target {
             "id" => self.selection.id = Some(value),
             "source" => {
                 let bare = value.trim_start_matches('[').trim_end_matches(']');
-                self.selection.source = Some(bare.parse().map_err(|_| TargetError::Address(value.clone()))?);
+                let address: IpAddr = bare.parse().map_err(|_| TargetError::Address(value.clone()))?;
+                self.selection.source = Some(address.to_canonical());
             }
             "codec" => self.selection.codec = Some(value.to_ascii_lowercase()),
             other => return Err(TargetError::Key(decode(other))),
         }
-        Ok(())
+        Ok(key)
     }
 }
 
@@ -259,10 +278,41 @@ mod tests {
     }
 
     #[test]
+    fn control_urls_of_a_query_alone_come_back_to_it() {
+        for uri in ["rtsp://h:9701/?id=0", "rtsp://h:9701?id=0", "rtsp://h:9701/?id=0/"] {
+            let t = Target::parse(uri).expect(uri);
+            assert_eq!((t.base.as_str(), t.label.as_str()), ("rtsp://h:9701/?id=0", "/?id=0"), "{uri}");
+            // ffmpeg and live555 glue to the Content-Base, which ends in a slash, and some to the URL itself.
+            for glued in [format!("{}/trackID=2", t.base), format!("{uri}/trackID=2")] {
+                let track = Target::parse(&glued).expect(&glued);
+                assert!(track.asks_the_same(&t) && track.base == t.base && track.track == Some(2), "{glued}");
+            }
+        }
+        // GStreamer resolves as RFC 3986 has it, which leaves this of it.
+        assert_eq!(track_alone("rtsp://h:9701/trackID=2"), Some(2));
+    }
+
+    #[test]
+    fn the_same_is_asked_for_in_other_words() {
+        let one = Target::parse("rtsp://localhost:8554/front-door?from=10&codec=h264").expect("parses");
+        for (uri, same) in [
+            ("rtsp://127.0.0.1:8554/front-door?from=10&codec=h264", true),
+            ("RTSP://u:p@localhost/front%2ddoor/?codec=H264&from=1970-01-01T00:00:10Z/trackID=2", true),
+            ("rtsp://localhost:8554/front-door?from=11&codec=h264", false),
+            ("rtsp://localhost:8554/front-door?from=10", false),
+            ("rtsp://localhost:8554/back-door?from=10&codec=h264", false),
+        ] {
+            assert_eq!(Target::parse(uri).expect(uri).asks_the_same(&one), same, "{uri}");
+        }
+    }
+
+    #[test]
     fn selections_without_a_name() {
         let t = Target::parse("rtsp://h/?source=[2001:db8::1]&codec=H265").expect("parses");
         assert_eq!(t.selection.source, Some("2001:db8::1".parse().expect("address")));
         assert_eq!((t.selection.codec.as_deref(), t.selection.name), (Some("h265"), None));
+        let mapped = Target::parse("rtsp://h/?source=::ffff:10.0.0.7").expect("parses");
+        assert_eq!(mapped.selection.source, Some("10.0.0.7".parse().expect("address")));
         assert_eq!(Target::parse("rtsp://h?id=3").expect("parses").selection.id.as_deref(), Some("3"));
     }
 
@@ -275,6 +325,8 @@ mod tests {
             ("rtsp://h/a?from=yesterday", "'yesterday' is no time"),
             ("rtsp://h/a?form=1", "'form' is nothing"),
             ("rtsp://h/?source=cam", "'cam' is no IP address"),
+            ("rtsp://h/a?from=1&to=3&from=2", "'from' stands twice"),
+            ("rtsp://h/a?codec=h264&codec=h264/trackID=1", "'codec' stands twice"),
         ] {
             let e = Target::parse(uri).expect_err(uri).to_string();
             assert!(e.contains(says), "{uri}: {e}");

@@ -2,6 +2,9 @@
 #![allow(missing_docs, reason = "a test")]
 
 mod common;
+#[path = "../../tests/lab/skip.rs"]
+mod skip;
+
 use common::*;
 use replay::{Bound, Config, RtspServer};
 use std::time::{Duration, Instant};
@@ -130,6 +133,24 @@ async fn seeking_goes_to_the_clean_point_and_pause_resumes_where_it_was() {
         }
     }
     assert_eq!(ends, 2, "one BYE, after the second end");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_asks_again_for_what_the_reply_said_gets_the_same() {
+    // Clean points lie a third of a millisecond behind the whole second.
+    let packets = frames(1, 1, at_ms(0).plus(Duration::from_nanos(333_333)), 250, 25, 100);
+    let server =
+        Running::start(Synthetic::with(info(1, "door", at_ms(0), at_ms(9_961)), packets), Config::default());
+    let mut c = Client::connect(server.address).await;
+    let url = server.url("/door");
+    let session = c.set_up(&url).await;
+    for unit in ["npt=3.5-", "clock=20231114T221323.500Z-"] {
+        let with = |range: &str| format!("Session: {session}\r\nRange: {range}\r\n");
+        let first = c.ask("PLAY", &url, &with(unit)).await.header("Range").expect("Range");
+        let again = c.ask("PLAY", &url, &with(&first)).await.header("Range").expect("Range");
+        assert!(first.starts_with("npt=3.001-") || first.contains("T221323.001Z-"), "{first}");
+        assert_eq!(first, again);
+    }
 }
 
 /// A player keeps its clock by them (RFC 3550, section 6.4.1): they come again and again, and count what was sent before.
@@ -304,6 +325,107 @@ async fn udp_carries_everything_up_to_the_largest_datagram() {
     assert!(says_goodbye(&buffer[..n]), "BYE");
     let client = server.handle.stats().clients[0].clone();
     assert_eq!((client.unsent, client.large_datagrams, client.packets), (1, 1, 12));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_ipv4_client_of_an_ipv6_listener_is_served_as_one() {
+    let Ok(bound) = Bound::to("[::]:0".parse().expect("address")) else {
+        return skip::skip("wire, [::]", "this machine has no IPv6");
+    };
+    let server = Running::start_at(bound, ten_seconds(), Config::default());
+    let Ok(stream) = tokio::net::TcpStream::connect(("127.0.0.1", server.address.port())).await else {
+        return skip::skip("wire, [::]", "sockets of IPv6 take no IPv4 here (net.ipv6.bindv6only)");
+    };
+    drop(stream);
+    let address = ([127, 0, 0, 1], server.address.port()).into();
+    let url = format!("rtsp://{address}/door");
+    let mut c = Client::connect(address).await;
+    let described = c.ask("DESCRIBE", &url, "").await.body;
+    for line in [" IN IP4 127.0.0.1\r\n", "c=IN IP4 0.0.0.0\r\n"] {
+        assert!(described.contains(line), "{described}");
+    }
+    let session = c.set_up(&url).await;
+    assert_eq!(c.ask("PLAY", &url, &format!("Session: {session}\r\n")).await.status, 200);
+    assert_eq!(c.frame().await.expect("a sender report").0, 1);
+    assert_eq!(c.frame().await.expect("a packet").0, 0);
+    let mut c = Client::connect(address).await;
+    let a = UdpSocket::bind("127.0.0.1:0").await.expect("binds");
+    let port = a.local_addr().expect("address").port();
+    let setup =
+        c.ask("SETUP", &url, &format!("Transport: RTP/AVP;unicast;client_port={port}-{port}\r\n")).await;
+    assert_eq!(setup.status, 200, "{}", setup.text);
+    c.ask("PLAY", &url, &format!("Session: {}\r\n", setup.session())).await;
+    let mut buffer = vec![0; 2048];
+    for _ in 0..3 {
+        let received = tokio::time::timeout(Duration::from_secs(3), a.recv_from(&mut buffer)).await;
+        let (_, from) = received.expect("in time").expect("receives");
+        assert_eq!(from.ip(), address.ip());
+    }
+    let stats = server.handle.stats();
+    assert!(stats.clients.iter().all(|client| client.peer.is_ipv4()), "{stats:?}");
+}
+
+/// RFC 2326, section 10.7.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn one_track_is_torn_down_while_the_other_plays_on() {
+    let source = ten_seconds();
+    let packets = frames(1, 1, at_ms(0), 250, 25, 500);
+    source.tracks.lock().expect("lock").push((info(2, "gate", at_ms(0), at_ms(9_960)), packets));
+    let server = Running::start(source, Config::default());
+    let mut c = Client::connect(server.address).await;
+    let url = server.url(&format!("/cam?from={T0}&to={}", T0 + 2));
+    let session = c.set_up(&url).await;
+    let two = format!("{url}/trackID=2");
+    let udp = [
+        UdpSocket::bind("127.0.0.1:0").await.expect("binds"),
+        UdpSocket::bind("127.0.0.1:0").await.expect("binds"),
+    ];
+    let [a, b] = udp.each_ref().map(|s| s.local_addr().expect("address").port());
+    let with = |h: &str| format!("Session: {session}\r\n{h}");
+    for transport in
+        ["RTP/AVP/TCP;interleaved=2-3".to_owned(), format!("RTP/AVP;unicast;client_port={a}-{b}")]
+    {
+        let setup = c.ask("SETUP", &two, &with(&format!("Transport: {transport}\r\n"))).await;
+        assert_eq!(setup.status, 200, "{}", setup.text);
+        let play = c.ask("PLAY", &url, &with("Range: npt=0-\r\n")).await;
+        assert!(play.header("RTP-Info").expect("RTP-Info").contains("trackID=2"), "{}", play.text);
+        tokio::time::sleep(Duration::from_millis(400)).await;
+        let torn = c.ask("TEARDOWN", &two, &with("")).await;
+        assert_eq!((torn.status, torn.session()), (200, session.clone()), "{}", torn.text);
+        let mut frames: Vec<_> = c.frames.drain(..).collect();
+        let mut buffer = vec![0; 2048];
+        while let Ok(n) = udp[0].try_recv(&mut buffer) {
+            frames.push((2, buffer[..n].to_vec()));
+        }
+        while let Ok(n) = udp[1].try_recv(&mut buffer) {
+            frames.push((3, buffer[..n].to_vec()));
+        }
+        let second = frames.iter().filter(|f| f.0 == 2).count();
+        assert!((5..45).contains(&second), "{second} packets of the second track");
+        let last = frames.iter().rfind(|f| f.0 == 3).expect("reports of the second track");
+        assert!(says_goodbye(&last.1), "BYE is the last of it");
+        // The first track goes on without a hole, and nothing of the second comes any more.
+        let mut first: Vec<u16> = frames.iter().filter(|f| f.0 == 0).map(|f| seq(&f.1)).collect();
+        while let Some((channel, data)) = c.frame().await {
+            match channel {
+                0 => first.push(seq(&data)),
+                1 if says_goodbye(&data) => break,
+                1 => {}
+                other => panic!("channel {other} is gone"),
+            }
+        }
+        assert_eq!(first.len(), 51);
+        assert!(first.windows(2).all(|p| p[1] == p[0].wrapping_add(1)), "{first:?}");
+        assert!(udp[0].try_recv(&mut buffer).is_err() && udp[1].try_recv(&mut buffer).is_err());
+        let header = setup.header("Transport").expect("Transport");
+        if let Some(port) = header.split("server_port=").nth(1).and_then(|p| p.split('-').next()) {
+            let port: u16 = port.parse().expect("port");
+            std::net::UdpSocket::bind(("127.0.0.1", port)).expect("the port is free again");
+        }
+    }
+    assert_eq!(c.ask("TEARDOWN", &format!("{url}/trackID=1"), &with("")).await.status, 200);
+    assert_eq!(c.ask("PLAY", &url, &with("")).await.status, 454, "it was the last");
+    assert_eq!(server.handle.stats().clients.len(), 0);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

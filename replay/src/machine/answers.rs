@@ -15,7 +15,7 @@ impl ServerMachine {
                 let Some(connection) = self.connections.get_mut(&waiting.connection) else { return };
                 let id = now.wall.nanos().max(0).unsigned_abs() / 1_000_000;
                 let description = sdp::describe(&presentation, connection.local.ip(), id);
-                connection.described = Some((target.base.clone(), presentation));
+                connection.described = Some((Target::clone(target), presentation));
                 let response = Response::new(Status::OK)
                     .header("Content-Base", format!("{}/", target.base))
                     .header("Cache-Control", "no-cache")
@@ -43,7 +43,10 @@ impl ServerMachine {
                     Err(rejection) => self.refuse(&waiting, rejection.refusal),
                 }
             }
-            Pending::Prepare { .. } | Pending::Play { .. } | Pending::Pause { .. } => {
+            Pending::Prepare { .. }
+            | Pending::Play { .. }
+            | Pending::Pause { .. }
+            | Pending::Teardown { .. } => {
                 self.refuse(&waiting, Status::INTERNAL.into());
             }
         }
@@ -116,6 +119,14 @@ impl ServerMachine {
         }
         let response = with_session(response, self.session_header(key));
         self.reply(waiting.connection, Some(&waiting.cseq), &response, Some(key));
+    }
+
+    /// The answer to [`Event::Remove`] and [`Event::Close`]: nothing more comes of what was torn down.
+    pub fn handle_torn_down(&mut self, ticket: Ticket) {
+        let Some(waiting) = self.waiting.remove(&ticket) else { return };
+        let Pending::Teardown { session: key, .. } = waiting.what else { return };
+        let response = with_session(Response::new(Status::OK), self.session_header(key));
+        self.reply(waiting.connection, Some(&waiting.cseq), &response, None);
     }
 
     /// The answer to [`Event::Pause`]: where the next PLAY goes on.

@@ -238,11 +238,11 @@ pub struct Running {
 
 impl Running {
     pub fn start(source: impl Source, config: Config) -> Self {
-        let server = RtspServer::new(
-            Bound::to("127.0.0.1:0".parse().expect("address")).expect("binds"),
-            source,
-            config,
-        );
+        Self::start_at(Bound::to("127.0.0.1:0".parse().expect("address")).expect("binds"), source, config)
+    }
+
+    pub fn start_at(bound: Bound, source: impl Source, config: Config) -> Self {
+        let server = RtspServer::new(bound, source, config);
         server.listen().expect("listens");
         let (stop, stopped) = oneshot::channel();
         let (address, handle) = (server.local_addr(), server.handle());
