@@ -29,7 +29,7 @@ Examples:
 
 `es` is the elementary stream as the camera coded it, nothing re-encoded: Annex B for H.264 and H.265, ADTS for AAC, raw for
 G.711. With --from, video begins at the clean point (key frame) at or before it, so that it can be decoded from the start. `pcap`
-has the very packets that carried it.")]
+has the very packets that carried it; over TCP these are all that the camera sent in that connection, other tracks of the session among them.")]
 pub struct Export {
     /// A stream's id or name
     pub stream: String,

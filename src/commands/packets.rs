@@ -30,7 +30,7 @@ pub struct Packets {
     /// Which packets.
     #[command(flatten)]
     pub range: RangeArgs,
-    /// Only packets that carry this stream (id or name)
+    /// Only packets of the flows that carry this stream (over TCP: all that the camera sends in that connection) (id or name)
     #[arg(long, value_name = "STREAM")]
     pub stream: Option<String>,
     /// Only packets that match (pcap-filter syntax)
