@@ -154,6 +154,30 @@ fn the_same_file_twice_is_recognised() {
     assert_eq!(store.streams(), before);
 }
 
+/// Captured with a snap length: what has lost its end is told, and nothing wrong is exported or played.
+#[test]
+fn packets_without_their_end_are_not_played() {
+    need!("packets without their end", "editcap");
+    let dir = tempfile::TempDir::with_prefix("tapdeck-test-").expect("a temporary directory");
+    let cut = dir.path().join("cut.pcap");
+    let mut editcap = std::process::Command::new("editcap");
+    editcap.args(["-F", "nsecpcap", "-s", "1000"]).arg(fixture("gst-udp-h264.pcap")).arg(&cut);
+    assert!(editcap.status().expect("editcap").success());
+    let store = Store::empty();
+    let told = lab::program::json(&["import", path_text(&cut), "--store", store.at(), "--json"]);
+    let cut = told["files"][0]["cut"].as_u64().expect("a number");
+    assert!(cut > 10, "{told:#}");
+    let id = word(&store.video()["id"]);
+    let mut export = tapdeck();
+    export.args(["export", &id, "--store", store.at(), "-o"]).arg(dir.path().join("x"));
+    let said = text(&export.output().expect("it starts").stderr);
+    assert!(said.contains("without their end"), "{said}");
+    let truth = video(&fixture("gst-udp-h264.h264"), Codec::H264);
+    let exported = video(&dir.path().join("x"), Codec::H264);
+    assert!(exported.len() > 10, "{} units", exported.len());
+    assert!(exported.iter().all(|unit| truth.contains(unit)), "a unit that the camera never sent");
+}
+
 /// What was damaged comes back out of the file that it came from: `verify` says how, and nothing is there twice.
 #[test]
 fn a_damaged_import_is_replaced() {
