@@ -138,6 +138,10 @@ pub fn import_file(
             }
         }
     }
+    // One that was begun again and cut off is gone on with, whatever is there of it from before.
+    if let Some(known) = already.take_if(|_| source.is_some()) {
+        replaces.push(known.id);
+    }
     if let Some(known) = already {
         let (source, packets, damage, path) = (known.id, known.packets, known.damage, path.to_owned());
         let (added, cut, disordered, disorder_ns) = (0, 0, 0, 0);
@@ -545,6 +549,26 @@ mod tests {
         std::fs::remove_file(shard_path(&store.shards_dir(), of_second.id)).unwrap();
         let third = import(&store, &path).unwrap();
         assert_eq!((third.added, third.replaces.as_slice()), (20_000, [second.source].as_slice()));
+    }
+
+    #[test]
+    fn one_that_was_begun_again_and_cut_off_is_gone_on_with() {
+        let dir = tempfile::tempdir().unwrap();
+        let (at, path) = (dir.path().join("store"), dir.path().join("a.pcap"));
+        std::fs::write(&path, pcap(20_000)).unwrap();
+        let first = import(&Store::create(&at).unwrap(), &path).unwrap();
+        {
+            let store = Store::create(&at).unwrap();
+            let lock = store.lock().unwrap();
+            let options = WriterOptions { shard_size: 2 << 20, ..Default::default() };
+            let mut progress = |done, _| assert!(done < CUT, "cut off here");
+            let mut import =
+                || import_file(&store, &lock, &path, options, true, &mut progress, &mut |_, _| {});
+            assert!(std::panic::catch_unwind(std::panic::AssertUnwindSafe(&mut import)).is_err());
+        }
+        let report = import(&Store::create(&at).unwrap(), &path).unwrap();
+        assert!(!report.already && report.packets == 20_000 && report.added < 20_000, "{report:?}");
+        assert_eq!(report.replaces, [first.source]);
     }
 
     #[test]

@@ -25,7 +25,7 @@ use std::slice::from_ref;
 
 /// Fragmented datagrams of which the flow is remembered for the fragments that follow the first.
 const FRAGMENTED_MAX: usize = 256;
-/// The state's layout. One of another layout is not read: the index is built anew.
+/// The state's layout. One of another layout is not read: a `reindex` makes it anew.
 const STATE_VERSION: u32 = 2;
 
 /// Where a packet was captured.
@@ -108,6 +108,11 @@ impl Fold {
         let version = STATE_VERSION.to_le_bytes().to_vec();
         postcard::to_extend(self, version)
             .expect("the state is plain structures that always have a postcard form")
+    }
+
+    /// Whether a saved state has this version's layout.
+    pub fn reads(state: &[u8]) -> bool {
+        state.first_chunk::<4>().is_some_and(|version| u32::from_le_bytes(*version) == STATE_VERSION)
     }
 
     /// Takes up a saved state.

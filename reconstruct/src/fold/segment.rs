@@ -27,6 +27,9 @@ struct TapPart {
     part: SegmentPart,
     gaps: u32,
     reports: u32,
+    /// Its shard is complete, and the tap's next has nothing of the segment yet. What is counted meanwhile is counted there: the number of the
+    /// tap's next shard is not known, the following one may be another tap's.
+    closed: bool,
 }
 
 impl TapPart {
@@ -39,13 +42,15 @@ impl TapPart {
         if let Some(block) = self.blocks.roll(shard) {
             batch.put_l2(block);
         }
-        if !self.part.is_empty() {
+        // One that was closed is written, and its shard may be gone by now.
+        if !self.part.is_empty() && (self.dirty || !self.closed) {
             batch.put_part(&self.part);
         }
         self.part = SegmentPart::new(self.part.segment, self.part.stream, self.part.session, shard);
         self.gaps = 0;
         self.reports = 0;
         self.dirty = false;
+        self.closed = false;
     }
 }
 
@@ -62,7 +67,15 @@ impl Segment {
             None => {
                 let part = SegmentPart::new(self.id, self.stream, self.session, shard);
                 let blocks = L2Builder::new(self.stream, self.id, self.flow, shard);
-                self.parts.push(TapPart { tap, dirty: false, blocks, part, gaps: 0, reports: 0 });
+                self.parts.push(TapPart {
+                    tap,
+                    dirty: false,
+                    blocks,
+                    part,
+                    gaps: 0,
+                    reports: 0,
+                    closed: false,
+                });
                 self.parts.len() - 1
             }
         };
@@ -86,7 +99,7 @@ impl Segment {
         let entry = media.entry(ext, placed);
         let part = self.part(media.head.tap, shard, batch);
         let p = &mut part.part;
-        if shard < p.shard {
+        if shard < p.shard || part.closed {
             // Put in order only after its shard was closed: it stays in the first level alone.
             return None;
         }
@@ -151,13 +164,13 @@ impl Segment {
     /// A shard of `tap` is complete.
     pub fn end_shard(&mut self, tap: TapId, shard: ShardId, batch: &mut IndexBatch) {
         for p in self.parts.iter_mut().filter(|p| p.tap == tap && p.part.shard == shard) {
-            let next = ShardId(shard.0 + 1);
-            if p.part.is_empty() {
-                p.part.shard = next;
-                p.blocks.roll(next);
-            } else {
-                p.enter(next, batch);
+            if let Some(block) = p.blocks.roll(ShardId(shard.0 + 1)) {
+                batch.put_l2(block);
             }
+            if !p.part.is_empty() {
+                batch.put_part(&p.part);
+            }
+            (p.dirty, p.closed) = (false, true);
         }
     }
 

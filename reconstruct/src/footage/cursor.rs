@@ -211,7 +211,7 @@ impl Cursor {
         if at.lanes.take_fresh() | runs_low {
             self.prefetch(at)?;
         }
-        let Some(entry) = at.lanes.due().and_then(|lane| lane.entries.pop_front()) else { return Ok(true) };
+        let Some(entry) = at.lanes.pop() else { return Ok(true) };
         at.latest = at.latest.max(entry.time);
         if entry.time.millis() > self.to.millis() {
             // What was overtaken by this one can still be wanted.

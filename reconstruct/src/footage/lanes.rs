@@ -2,8 +2,9 @@
 //!
 //! A session that is heard on two interfaces has each of its packets in a shard of the tap that heard it first. Owns one lane for each tap:
 //! its blocks, one after the other, from shard to shard; and the merge of lanes by capture time. With one tap there is one lane.
-//! Costs: a lane that has nothing more is looked at again once a block of another lane, with three reads of the index; who else
-//! heard the segment is looked for once a block, in the time directory around it.
+//! Costs: a lane that has nothing more is looked at again once a block of another lane, with three reads of the index; what other
+//! taps have is looked for once a block, in the time directory around it. Where all of them have nothing more, each later shard of the
+//! source is looked into, with one read.
 
 use super::{Footage, FootageError};
 use crate::index::{
@@ -25,6 +26,8 @@ pub(super) struct Lanes {
     alone: bool,
     /// Entries were read that nobody was told of.
     fresh: bool,
+    /// Milliseconds up to which packets were taken.
+    seen: i64,
 }
 
 /// What one tap has.
@@ -47,7 +50,7 @@ impl Lanes {
         let mut lane = Lane::new(info.map(|info| info.tap), block);
         lane.load(footage)?;
         let (segment, lanes) = (block.segment, SmallVec::from_iter([lane]));
-        Ok(Self { stream, segment, lanes, alone, fresh: true })
+        Ok(Self { stream, segment, lanes, alone, fresh: true, seen: i64::MIN })
     }
 
     /// The segment.
@@ -82,6 +85,13 @@ impl Lanes {
         due.min_by_key(|lane| next(lane))
     }
 
+    /// Takes the next packet.
+    pub fn pop(&mut self) -> Option<MediaEntry> {
+        let entry = self.due()?.entries.pop_front()?;
+        self.seen = self.seen.max(entry.time.millis());
+        Some(entry)
+    }
+
     /// Reads on where a lane is used up; false when all are, and nothing is there at the moment.
     pub fn fill(&mut self, footage: &Footage) -> Result<bool, FootageError> {
         while let Some(n) = self.lanes.iter().position(|lane| lane.entries.is_empty() && !lane.dry) {
@@ -90,12 +100,12 @@ impl Lanes {
                 self.lanes[n].dry = true;
                 continue;
             }
-            // Those that were used up may have grown as well.
-            self.look_again();
             self.fresh = true;
             if self.lanes[n].block != before {
-                self.join_beside(footage, n)?;
+                self.join_up_to(footage, n)?;
             }
+            // Those that were used up may have grown as well.
+            self.look_again();
         }
         if self.lanes.iter().any(|lane| !lane.entries.is_empty()) {
             return Ok(true);
@@ -108,75 +118,106 @@ impl Lanes {
         self.lanes.iter_mut().for_each(|lane| lane.dry = false);
     }
 
-    fn join_beside(&mut self, footage: &Footage, n: usize) -> Result<(), FootageError> {
-        match self.lanes[n].entries.front().map(|e| e.time) {
-            Some(time) if !self.alone => self.join(footage, time),
-            _ => Ok(()),
+    /// A lane has come to another block: whatever others have up to there is not to be passed by.
+    fn join_up_to(&mut self, footage: &Footage, n: usize) -> Result<(), FootageError> {
+        match self.lanes[n].entries.front().map(|e| e.time.millis()) {
+            Some(ms) => self.look_around(footage, ms),
+            None => Ok(()),
         }
     }
 
-    /// Takes in what other taps have of the segment around a time.
+    /// Takes in what other taps have of the segment around a time, at which reading begins.
     pub fn join(&mut self, footage: &Footage, time: CaptureTime) -> Result<(), FootageError> {
+        self.seen = time.millis();
+        self.look_around(footage, time.millis())
+    }
+
+    /// Looks in the time directory from what was taken to `up_to` for taps that have no lane, and for blocks with which lanes go on that
+    /// are used up.
+    fn look_around(&mut self, footage: &Footage, up_to: i64) -> Result<(), FootageError> {
         if self.alone {
             return Ok(());
         }
-        let ms = time.millis();
-        let (segment, mut beside) = (self.segment, Vec::<(TapId, DirectoryEntry)>::new());
-        let window = (ms.saturating_sub(REACH_MS), ms.saturating_add(REACH_MS));
-        footage.index.directory(self.stream, window.0, window.1, |entry| {
-            if entry.block.segment == segment
-                && let Some(tap) = footage.store.shard_info(entry.block.shard).map(|info| info.tap)
-            {
-                match beside.iter_mut().find(|(other, _)| *other == tap) {
-                    // The last that begins before the time, else the first behind it.
-                    Some((_, best)) if entry.row.first.millis() <= ms => *best = entry,
-                    Some(_) => {}
-                    None => beside.push((tap, entry)),
-                }
+        let (segment, seen) = (self.segment, self.seen.min(up_to));
+        let mut beside = SmallVec::<[(TapId, L2Key); 2]>::new();
+        let lanes = &self.lanes;
+        let mut look = |entry: DirectoryEntry| {
+            let info = footage.store.shard_info(entry.block.shard).filter(|_| entry.block.segment == segment);
+            let Some(tap) = info.map(|info| info.tap) else { return };
+            let lane = lanes.iter().find(|lane| lane.tap == Some(tap));
+            // Nothing is read twice, and nothing of a tap is passed by.
+            if lane.is_some_and(|lane| !lane.dry || place(&entry.block) <= place(&lane.block)) {
+                return;
             }
+            match beside.iter_mut().find(|(other, _)| *other == tap) {
+                // Of a new one, the block in which the time lies; before it, everything was taken.
+                Some((_, block)) if lane.is_none() && entry.row.first.millis() <= seen => {
+                    *block = entry.block
+                }
+                Some(_) => {}
+                None => beside.push((tap, entry.block)),
+            }
+        };
+        let window = (seen.saturating_sub(REACH_MS), up_to.saturating_add(REACH_MS));
+        footage.index.directory(self.stream, window.0, window.1, |entry| {
+            look(entry);
             true
         })?;
-        for (tap, DirectoryEntry { block, .. }) in beside {
-            let place = |key: &L2Key| (key.shard, key.block);
-            match self.lanes.iter_mut().find(|lane| lane.tap == Some(tap)) {
-                Some(lane) if !lane.dry || place(&lane.block) >= place(&block) => {}
-                Some(lane) => *lane = Lane::new(Some(tap), block),
-                None => self.lanes.push(Lane::new(Some(tap), block)),
-            }
-        }
-        for lane in self.lanes.iter_mut().filter(|lane| lane.decoded == 0) {
-            lane.load(footage)?;
+        for (tap, block) in beside {
+            self.put(footage, tap, block)?;
         }
         Ok(())
     }
 
-    /// All lanes are used up: on in the next shard of the source that has any of the segment, however far it is.
-    fn go_far(&mut self, footage: &Footage) -> Result<bool, FootageError> {
-        let shards = footage.store.shards();
-        let newest = self.lanes.iter().map(|lane| lane.block.shard).max();
-        let source = newest.and_then(|newest| shards.iter().find(|s| s.id == newest)).map(|s| s.source);
-        for shard in shards.iter().filter(|s| source.is_none_or(|of| s.source == of)) {
-            let own = self.lanes.iter().position(|lane| lane.tap == Some(shard.tap));
-            let last = own.map(|n| self.lanes[n].block.shard).or(newest);
-            if last.is_some_and(|last| shard.id <= last)
-                || !footage.index.has_segment(shard.id, self.segment)?
-            {
-                continue;
-            }
-            let block = L2Key { shard: shard.id, segment: self.segment, block: 0 };
-            let mut lane = Lane::new(Some(shard.tap), block);
-            let loaded = lane.load(footage)?;
-            let n = own.unwrap_or(self.lanes.len());
-            match own {
-                Some(n) => self.lanes[n] = lane,
-                None => self.lanes.push(lane),
-            }
-            self.fresh = true;
-            self.join_beside(footage, n)?;
-            return Ok(loaded);
+    /// A tap goes on, or begins, with a block.
+    fn put(&mut self, footage: &Footage, tap: TapId, block: L2Key) -> Result<(), FootageError> {
+        let mut lane = Lane::new(Some(tap), block);
+        lane.load(footage)?;
+        self.fresh = true;
+        match self.lanes.iter_mut().find(|lane| lane.tap == Some(tap)) {
+            Some(own) => *own = lane,
+            None => self.lanes.push(lane),
         }
-        Ok(false)
+        Ok(())
     }
+
+    /// All lanes are used up: each tap's next shard of those that have any of the segment, however far it is.
+    fn go_far(&mut self, footage: &Footage) -> Result<bool, FootageError> {
+        let place = |tap| self.lanes.iter().find(|lane| lane.tap == Some(tap)).map(|lane| lane.block.shard);
+        let taps: SmallVec<[(TapId, Option<ShardId>); 2]> = match self.alone {
+            true => self.lanes.iter().filter_map(|lane| Some((lane.tap?, Some(lane.block.shard)))).collect(),
+            false => {
+                let source = self.lanes.iter().find_map(|lane| footage.store.shard_info(lane.block.shard));
+                let source = source.map(|info| info.source);
+                let taps = footage.store.taps().into_iter().filter(|tap| Some(tap.source) == source);
+                taps.map(|tap| (tap.id, place(tap.id))).collect()
+            }
+        };
+        let mut found = SmallVec::<[(TapId, L2Key); 2]>::new();
+        for (tap, at) in taps {
+            // What a tap without a lane has begins behind what was taken: else it would have one.
+            let mut from = at.map_or(ShardId(0), |at| ShardId(at.0.saturating_add(1)));
+            while let Some(shard) = footage.store.next_shard_of(tap, from) {
+                let over =
+                    |info: capture::ShardInfo| info.times.is_some_and(|(_, end)| end.millis() < self.seen);
+                let passed = at.is_none() && footage.store.shard_info(shard).is_some_and(over);
+                if !passed && footage.index.has_segment(shard, self.segment)? {
+                    found.push((tap, L2Key { shard, segment: self.segment, block: 0 }));
+                    break;
+                }
+                from = ShardId(shard.0.saturating_add(1));
+            }
+        }
+        for (tap, block) in found {
+            self.put(footage, tap, block)?;
+        }
+        Ok(self.lanes.iter().any(|lane| !lane.entries.is_empty()))
+    }
+}
+
+/// Where in its tap's shards a block lies.
+fn place(block: &L2Key) -> (ShardId, u32) {
+    (block.shard, block.block)
 }
 
 impl Lane {
@@ -221,9 +262,7 @@ impl Lane {
     }
 
     fn next_shard(&self, footage: &Footage) -> Option<ShardId> {
-        let shards = footage.store.shards();
-        let mut later = shards.iter().filter(|s| s.id > self.block.shard && Some(s.tap) == self.tap);
-        later.next().map(|s| s.id)
+        footage.store.next_shard_of(self.tap?, ShardId(self.block.shard.0.saturating_add(1)))
     }
 
     fn go_to(&mut self, footage: &Footage, block: L2Key) -> Result<bool, FootageError> {

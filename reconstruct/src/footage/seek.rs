@@ -192,15 +192,16 @@ fn next_from(
         u64::from(e.row.lost) * 1_000_000 / (u64::from(e.row.lost) + u64::from(e.row.packets)).max(1)
     };
     let near = |e: &DirectoryEntry| begin.is_some_and(|b| e.row.first.nanos_since(b) <= TOGETHER_NANOS);
-    // Equally complete, the one that begins first: nothing of the beginning is left out.
-    Ok(together.into_values().filter(near).min_by_key(|e| (lost(e), e.row.first, e.block.segment)))
+    // One that only looked in is no session to play. Equally complete, the one that begins first: nothing of the beginning is left out.
+    let lasts = |e: &DirectoryEntry| e.row.last.nanos_since(e.row.first) > TOGETHER_NANOS;
+    let short = |e: &DirectoryEntry| Some(e.row.first) != begin && !lasts(e);
+    let sessions = together.into_values().filter(near);
+    Ok(sessions.min_by_key(|e| (short(e), lost(e), e.row.first, e.block.segment)))
 }
 
-/// So far a session has to go on beyond `time` to be worth going into it.
-fn ahead(footage: &Footage, entry: &DirectoryEntry) -> i64 {
-    let sealed = footage.store.shard_info(entry.block.shard).is_none_or(|info| info.sealed);
-    // What nobody writes any more has come as far as it ever will.
-    if sealed || !footage.store.is_written() { 1 } else { AHEAD_NANOS }
+/// So far a session has to go on beyond a time to be worth going into it: what nobody writes any more has come as far as it ever will.
+fn ahead(footage: &Footage) -> i64 {
+    if footage.store.is_written() { AHEAD_NANOS } else { 1 }
 }
 
 /// The entrance for a cursor whose segment ended, when everything up to `time` was given: into a session that was recorded
@@ -213,6 +214,7 @@ pub(super) fn following(
 ) -> Result<Option<Entrance>, FootageError> {
     // Nothing is given twice.
     let after = CaptureTime::from_nanos(time.nanos().saturating_add(1));
+    let far = ahead(footage);
     let mut beside: Option<((u64, u64), DirectoryEntry)> = None;
     for (segment, around) in around(footage, stream, time)? {
         if ended.contains(&segment) {
@@ -220,7 +222,7 @@ pub(super) fn following(
         }
         let latest = around.all().max_by_key(|e| e.row.last);
         if let Some(&(_, entry)) = around.before.first()
-            && latest.is_some_and(|latest| latest.row.last.nanos_since(time) >= ahead(footage, latest))
+            && latest.is_some_and(|latest| latest.row.last.nanos_since(time) >= far)
             && beside.is_none_or(|(rank, _)| around.rank() < rank)
         {
             beside = Some((around.rank(), entry));
@@ -241,7 +243,7 @@ pub(super) fn following(
     let Some(entry) = next else { return Ok(None) };
     // A session that began before is one of those beside, not far enough ahead yet.
     let began = footage.index.segment(entry.block.segment)?.map(|s| s.began);
-    if began.is_some_and(|began| began <= time) && entry.row.last.nanos_since(time) < ahead(footage, &entry) {
+    if began.is_some_and(|began| began <= time) && entry.row.last.nanos_since(time) < far {
         return Ok(None);
     }
     Ok(Some(Entrance { segment: entry.block.segment, block: entry.block, rule: Rule::FirstFrom(after) }))

@@ -21,7 +21,7 @@ pub enum IndexerError {
     #[error(transparent)]
     Footage(#[from] FootageError),
     /// The fold's saved state.
-    #[error(transparent)]
+    #[error("{0}; `tapdeck reindex` makes the index anew from the shards")]
     Fold(#[from] FoldError),
     /// The saved state is not of this version.
     #[error(

@@ -7,6 +7,7 @@
 //! not whole, or of another layout, is as none: then the index is made from the packets alone.
 
 use super::saved::Saved;
+use crate::fold::Fold;
 use crate::index::Row;
 use capture::{ShardId, Store};
 use serde::de::DeserializeOwned;
@@ -48,7 +49,8 @@ impl State {
 
     fn read_at(path: &Path, shard: ShardId) -> Option<(Self, Saved)> {
         let state: Self = read(path, STATE_MAGIC)?;
-        let saved = Saved::decode(&state.saved).filter(|_| state.shard == shard)?;
+        let saved =
+            Saved::decode(&state.saved).filter(|saved| state.shard == shard && Fold::reads(&saved.fold))?;
         Some((state, saved))
     }
 }
@@ -173,6 +175,22 @@ fn read<T: DeserializeOwned>(path: &Path, magic: [u8; 4]) -> Option<T> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_state_of_another_layout_is_as_none() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("0000000000000001.state");
+        let positions = std::collections::BTreeMap::new();
+        let fold = Fold::new(crate::fold::Limits::default()).save();
+        for (version, read) in [(fold[0], true), (fold[0] - 1, false), (fold[0] + 1, false)] {
+            let mut fold = fold.clone();
+            fold[0] = version;
+            let saved = Saved { source: capture::SourceId(1), positions: positions.clone(), fold };
+            let state = State { shard: ShardId(1), packets: 7, saved: saved.encode() };
+            write(&path, STATE_MAGIC, &state).unwrap();
+            assert_eq!(State::read_at(&path, ShardId(1)).is_some(), read, "layout {version}");
+        }
+    }
 
     #[test]
     fn what_is_not_whole_is_as_none() {
