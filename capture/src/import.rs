@@ -31,6 +31,17 @@ const BATCH: u32 = 256;
 const MAX_TAPS: usize = 256;
 const HEAD_LEN: usize = 1 << 20;
 
+/// What a file's packets lack.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize)]
+pub struct Quality {
+    /// Packets that the file does not have to their end (its snap length).
+    pub cut: u64,
+    /// Packets that stand in the file behind later ones of the same interface.
+    pub disordered: u64,
+    /// By how many nanoseconds the most displaced of them was captured earlier.
+    pub disorder_ns: i64,
+}
+
 /// What an import did.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct ImportReport {
@@ -44,12 +55,8 @@ pub struct ImportReport {
     pub packets: u64,
     /// Of those, the ones that this import added.
     pub added: u64,
-    /// Packets that the file does not have to their end (its snap length).
-    pub cut: u64,
-    /// Packets that stand in the file behind later ones of the same interface, and by how much at the most.
-    pub disordered: u64,
-    /// In nanoseconds.
-    pub disorder_ns: i64,
+    /// How good the file is; nothing is told of one that was imported before.
+    pub quality: Quality,
     /// Whether the whole file had been imported before.
     pub already: bool,
     /// Where the file stopped making sense.
@@ -89,8 +96,8 @@ pub enum ImportError {
     Store(#[from] StoreError),
 }
 
-/// Takes a file over; one that the store has already as a whole only if it is to be taken over `again`. `progress` is told bytes done and bytes in all, every few MiB. `opened` is told the only tap of a file as it begins, so
-/// that it can be indexed meanwhile; several, or those that follow a first one, when all of their packets are there: who merges
+/// Takes a file over; one that the store has already as a whole only if it is to be taken over `again`. `progress` is told bytes done
+/// and bytes in all, every few MiB. `opened` is told the only tap of a file as it begins, so that it can be indexed meanwhile; several, or those that follow a first one, when all of their packets are there: who merges
 /// them by time has to know them all.
 pub fn import_file(
     store: &Store,
@@ -144,20 +151,8 @@ pub fn import_file(
     }
     if let Some(known) = already {
         let (source, packets, damage, path) = (known.id, known.packets, known.damage, path.to_owned());
-        let (added, cut, disordered, disorder_ns) = (0, 0, 0, 0);
-        return Ok(ImportReport {
-            path,
-            source,
-            bytes,
-            packets,
-            added,
-            cut,
-            disordered,
-            disorder_ns,
-            already: true,
-            damage,
-            replaces,
-        });
+        let (added, quality, already) = (0, Quality::default(), true);
+        return Ok(ImportReport { path, source, bytes, packets, added, quality, already, damage, replaces });
     }
     let resumed = source.is_some();
     let source = match source {
@@ -188,25 +183,14 @@ pub fn import_file(
     if !taps.untold.is_empty() {
         opened(source, std::mem::take(&mut taps.untold));
     }
-    let Copied { packets, added, cut, disordered, disorder_ns, damage } = copied?;
+    let Copied { packets, added, quality, damage } = copied?;
     finished?;
     progress(bytes, bytes);
     // Also what lies behind damage tells this file from others.
     let hash = Some(input.fingerprint(&mut file).map_err(unreadable)?);
     store.close_source(source, packets, damage.clone(), hash)?;
-    Ok(ImportReport {
-        path: path.to_owned(),
-        source,
-        bytes,
-        packets,
-        added,
-        cut,
-        disordered,
-        disorder_ns,
-        already: false,
-        damage,
-        replaces,
-    })
+    let (path, already) = (path.to_owned(), false);
+    Ok(ImportReport { path, source, bytes, packets, added, quality, already, damage, replaces })
 }
 
 /// Whether all that a complete import brought in is still there, as far as that can be told without reading it.
@@ -275,9 +259,7 @@ impl Input {
 struct Copied {
     packets: u64,
     added: u64,
-    cut: u64,
-    disordered: u64,
-    disorder_ns: i64,
+    quality: Quality,
     damage: Option<Damage>,
 }
 
@@ -325,11 +307,12 @@ impl Taps<'_> {
                 }
                 Ok(Step::Record { interface, time, original_len, data }) => {
                     copied.packets += 1;
-                    copied.cut += u64::from((data.len() as u32) < original_len);
+                    copied.quality.cut += u64::from((data.len() as u32) < original_len);
                     let tap = self.tap(interface, opened)?;
                     if time < tap.latest {
-                        copied.disordered += 1;
-                        copied.disorder_ns = copied.disorder_ns.max(tap.latest.nanos_since(time));
+                        let Quality { disordered, disorder_ns, .. } = &mut copied.quality;
+                        *disordered += 1;
+                        *disorder_ns = tap.latest.nanos_since(time).max(*disorder_ns);
                     }
                     tap.latest = tap.latest.max(time);
                     if tap.skip > 0 {

@@ -26,7 +26,7 @@ pub use clock::ClockWatch;
 pub use error::{ReadError, StoreError};
 pub use file::{Damage, DamageKind, FileInterface, FileParser, MAX_INTERFACES, MAX_PACKET_LEN, Step};
 pub use ids::{LinkType, ShardId, SourceId, TapId};
-pub use import::{ImportError, ImportReport, import_file};
+pub use import::{ImportError, ImportReport, Quality, import_file};
 pub use journal::{
     Drops, Given, JournalRecord, Provenance, SourceKind, Statistics, StatisticsRow, Trimmed,
     parse as parse_journal,

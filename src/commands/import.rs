@@ -270,9 +270,9 @@ fn document(file: &Imported) -> Value {
             "packets": report.packets,
             "added": report.added,
             "out_of_order": file.out_of_order,
-            "cut": report.cut,
-            "disordered": report.disordered,
-            "disorder_s": report.disorder_ns as f64 / 1e9,
+            "cut": report.quality.cut,
+            "disordered": report.quality.disordered,
+            "disorder_s": report.quality.disorder_ns as f64 / 1e9,
             "already": report.already,
             "damage": report.damage.as_ref().map(|d| json!({ "offset": d.offset, "what": d.kind.to_string() })),
             "error": Value::Null,
@@ -289,17 +289,17 @@ fn lines(file: &Imported) -> Vec<String> {
         true => format!("{path}: is in the store already, {}", several(report.packets, "packet")),
         false => format!("{path}: {}", several(report.added, "packet")),
     }];
-    if report.cut > 0 {
+    if report.quality.cut > 0 {
         lines.push(format!(
             "  {} were captured without their end (snap length): what they carry can't be played",
-            several(report.cut, "packet")
+            several(report.quality.cut, "packet")
         ));
     }
-    if report.disorder_ns > DISORDER_TOLD_NS {
+    if report.quality.disorder_ns > DISORDER_TOLD_NS {
         lines.push(format!(
             "  {} stand behind later ones, by up to {:.1} s: streams may lack packets; `reordercap` puts a file in order",
-            several(report.disordered, "packet"),
-            report.disorder_ns as f64 / 1e9
+            several(report.quality.disordered, "packet"),
+            report.quality.disorder_ns as f64 / 1e9
         ));
     }
     if let Some(damage) = &report.damage {

@@ -166,7 +166,9 @@ fn remedies(store: &Store, reports: &[Report]) -> Vec<String> {
     };
     let sources = store.sources().into_iter().filter(|source| damaged(source.id));
     let files = sources.filter_map(|source| match source.kind {
-        SourceKind::File { path, .. } => Some(format!("to replace it: tapdeck import --again {path}")),
+        SourceKind::File { path, .. } => {
+            Some(format!("to replace it: tapdeck import --again {path} --store {}", store.dir().display()))
+        }
         SourceKind::Live => None,
     });
     files.collect()

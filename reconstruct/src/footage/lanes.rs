@@ -142,8 +142,10 @@ impl Lanes {
         let mut beside = SmallVec::<[(TapId, L2Key); 2]>::new();
         let lanes = &self.lanes;
         let mut look = |entry: DirectoryEntry| {
-            let info = footage.store.shard_info(entry.block.shard).filter(|_| entry.block.segment == segment);
-            let Some(tap) = info.map(|info| info.tap) else { return };
+            if entry.block.segment != segment {
+                return;
+            }
+            let Some(tap) = footage.store.shard_info(entry.block.shard).map(|info| info.tap) else { return };
             let lane = lanes.iter().find(|lane| lane.tap == Some(tap));
             // Nothing is read twice, and nothing of a tap is passed by.
             if lane.is_some_and(|lane| !lane.dry || place(&entry.block) <= place(&lane.block)) {
