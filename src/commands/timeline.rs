@@ -100,6 +100,7 @@ fn evidence(gap: &Gap) -> String {
         Some(GapEvidence::Drops { packets, .. }) => {
             format!(": the tap dropped {} packets then", count(*packets))
         }
+        Some(GapEvidence::BetweenRecordings) => ": between two recordings".to_owned(),
         None => String::new(),
     }
 }
@@ -145,6 +146,7 @@ fn gap_document(gap: &Gap) -> Value {
         "evidence": match &gap.evidence {
             Some(GapEvidence::TcpAcknowledged { bytes }) => json!({ "kind": "tcp-acknowledged", "bytes": bytes }),
             Some(GapEvidence::Drops { tap, packets }) => json!({ "kind": "drops", "tap": tap, "packets": packets }),
+            Some(GapEvidence::BetweenRecordings) => json!({ "kind": "between-recordings" }),
             None => Value::Null,
         },
     })

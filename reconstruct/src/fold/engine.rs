@@ -26,7 +26,7 @@ use std::slice::from_ref;
 /// Fragmented datagrams of which the flow is remembered for the fragments that follow the first.
 const FRAGMENTED_MAX: usize = 256;
 /// The state's layout. One of another layout is not read: a `reindex` makes it anew.
-const STATE_VERSION: u32 = 2;
+const STATE_VERSION: u32 = 3;
 
 /// Where a packet was captured.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -7,7 +7,7 @@ use super::drops::DropSpans;
 use super::media::{Held, Media};
 use super::output::{FoldStats, LiveMedia, Output};
 use super::segment::Segment;
-use super::streams::Streams;
+use super::streams::{SegmentEnd, Sender, Streams};
 use crate::codec::{AccessUnits, Codec, GuessState, Placed, guess, look};
 use crate::index::{IndexBatch, MediaView};
 use crate::model::{GapCause, GapEvidence, GapRow, NextIds, SegmentRow, StreamId};
@@ -35,6 +35,8 @@ pub struct Source {
     pending: VecDeque<Held>,
     /// The number that comes out next, once the first has.
     next: Option<u64>,
+    /// The number that would have followed what an earlier recording had of the same sequence.
+    border: Option<u64>,
     /// One packet that may be the first of a restart.
     aside: Option<Held>,
     /// Bytes that the receiver acknowledged and the tap never saw, since the last packet.
@@ -59,9 +61,12 @@ impl Source {
         batch.put_segment(&self.row);
     }
 
-    /// A new source, which writes to `segment`.
-    pub fn new(media: &Media<'_>, row: SegmentRow, codec: Option<Codec>) -> Self {
+    /// A new source, of whose sequence an earlier recording may have had what comes before.
+    pub fn new(media: &Media<'_>, row: SegmentRow, codec: Option<Codec>, before: Option<SegmentEnd>) -> Self {
         let segment = Segment::new(&row);
+        let first = SequenceNumber(media.head.seq);
+        let sequence = before.and_then(|end| SequenceTracker::resume(&end.sequence, media.head.time, first));
+        let border = sequence.as_ref().and_then(SequenceTracker::next).map(|next| next.0);
         Self {
             ssrc: media.head.ssrc,
             payload_type: media.head.payload_type,
@@ -71,14 +76,26 @@ impl Source {
             last: media.head.time,
             codec,
             guess: codec.is_none().then(GuessState::default),
-            sequence: SequenceTracker::default(),
+            sequence: sequence.unwrap_or_default(),
             units: AccessUnits::default(),
             pending: VecDeque::new(),
-            next: None,
+            next: border,
+            border,
             aside: None,
             acknowledged_hole: 0,
             place: (media.head.tap, media.shard().unwrap_or(ShardId(0))),
         }
+    }
+
+    /// Who sends it, over which channel if interleaved.
+    pub fn sender(&self, channel: Option<u8>) -> Sender {
+        let SegmentRow { src, dst, ssrc, payload_type, .. } = self.row;
+        Sender { src, dst, channel, ssrc, payload_type }
+    }
+
+    /// How far it has come.
+    pub fn end(&self) -> Option<SegmentEnd> {
+        self.sequence.end().map(|sequence| SegmentEnd { source: self.row.source, sequence })
     }
 
     /// A packet with the beginning of its payload.
@@ -226,6 +243,9 @@ impl Source {
         } else if self.acknowledged_hole > 0 {
             row.cause = GapCause::Mirror;
             row.evidence = Some(GapEvidence::TcpAcknowledged { bytes: self.acknowledged_hole });
+        } else if self.border == Some(gap.first.0) {
+            row.cause = GapCause::Recorder;
+            row.evidence = Some(GapEvidence::BetweenRecordings);
         }
         self.acknowledged_hole = 0;
         // Packets before the gap come out first, so that the row belongs to where the packet after it is.

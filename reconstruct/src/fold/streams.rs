@@ -12,7 +12,8 @@ use crate::model::{
     NextIds, StreamId, StreamKey, StreamRow, Transport, camera_name, presentation_name, sanitise, unique,
 };
 use crate::sdp;
-use capture::CaptureTime;
+use crate::sequence::SequenceEnd;
+use capture::{CaptureTime, SourceId};
 use hashbrown::{HashMap, HashSet};
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, VecDeque};
@@ -92,12 +93,21 @@ pub struct Sender {
     pub payload_type: u8,
 }
 
+/// How far a segment had come when its recording ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SegmentEnd {
+    /// The recording.
+    pub source: SourceId,
+    /// Its sequence.
+    pub sequence: SequenceEnd,
+}
+
 #[derive(Clone, Debug, Serialize, Deserialize)]
 struct Known {
     row: StreamRow,
     dirty: bool,
-    /// Of its last segments.
-    senders: VecDeque<Sender>,
+    /// Of its last segments, and how far those had come that are closed.
+    senders: VecDeque<(Sender, Option<SegmentEnd>)>,
 }
 
 /// All streams.
@@ -177,22 +187,24 @@ impl Streams {
         (id, true)
     }
 
-    /// The stream that `sender` was heard of before, whose session goes on without its dialogue.
-    pub fn going_on(&self, sender: &Sender, facts: &Facts) -> Option<StreamId> {
+    /// The stream that `sender` was heard of before, whose session goes on without its dialogue, and how far it had come.
+    pub fn going_on(&self, sender: &Sender, facts: &Facts) -> Option<(StreamId, Option<SegmentEnd>)> {
         let of_camera = self.by_camera.get(&sender.src.ip()).into_iter().flatten();
-        let mut known = of_camera.filter_map(|id| self.known.get(id));
-        let same = known.find(|k| k.senders.contains(sender) && compatible(&k.row, facts));
-        same.map(|k| k.row.id)
+        let mut known = of_camera.filter_map(|id| self.known.get(id)).filter(|k| compatible(&k.row, facts));
+        known.find_map(|k| {
+            let (_, end) = k.senders.iter().find(|(known, _)| known == sender)?;
+            Some((k.row.id, *end))
+        })
     }
 
-    /// A segment of the stream begins.
-    pub fn note_sender(&mut self, id: StreamId, sender: Sender) {
+    /// A segment of the stream begins, or is closed.
+    pub fn note_sender(&mut self, id: StreamId, sender: Sender, end: Option<SegmentEnd>) {
         let Some(Known { senders, .. }) = self.known.get_mut(&id) else { return };
-        senders.retain(|known| *known != sender);
+        senders.retain(|(known, _)| *known != sender);
         if senders.len() == SENDERS_MAX {
             senders.pop_front();
         }
-        senders.push_back(sender);
+        senders.push_back((sender, end));
     }
 
     fn find(&self, key: &StreamKey, facts: &Facts) -> Option<StreamId> {

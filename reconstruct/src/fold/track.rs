@@ -158,6 +158,8 @@ impl World {
             if close {
                 source.poll_gaps(now, &mut sinks);
                 source.finish(&mut sinks);
+                let (stream, end) = (source.stream, source.end());
+                sinks.streams.note_sender(stream, source.sender(track.channel), end);
             }
             !close
         });
@@ -181,8 +183,11 @@ impl World {
         }
         let MediaHead { ssrc, payload_type, time, .. } = media.head;
         let sender = Sender { src: flow.src, dst: flow.dst, channel: track.channel, ssrc, payload_type };
-        let (stream, new) = match streams.going_on(&sender, &facts).filter(|_| track.key.is_none()) {
-            Some(stream) => (stream, false),
+        let going_on = streams.going_on(&sender, &facts).filter(|_| track.key.is_none());
+        // In the same recording the packets tell themselves what became of those between.
+        let end = going_on.and_then(|(_, end)| end).filter(|end| end.source != session.row.source);
+        let (stream, new) = match going_on {
+            Some((stream, _)) => (stream, false),
             None => {
                 let key = track.key.clone().unwrap_or_else(|| inferred_key(&flow, track.channel, &facts));
                 if streams.len() >= limits.streams_max && streams.is_new(&key, &facts) {
@@ -192,7 +197,7 @@ impl World {
                 streams.resolve(key, &facts, payload_type, track.transport, (*mac, time), ids)
             }
         };
-        streams.note_sender(stream, sender);
+        streams.note_sender(stream, sender, None);
         if new && let Some(row) = streams.get(stream) {
             out.event(FoldEvent::StreamFound { stream, name: row.name.clone(), at: media.head.time });
         }
@@ -216,7 +221,7 @@ impl World {
         out.batch.put_segment(&row);
         let codec = facts.codec.or_else(|| streams.get(stream).and_then(|row| row.codec));
         let segment = row.id;
-        let mut source = Source::new(media, row, codec);
+        let mut source = Source::new(media, row, codec, end);
         if let Some((time, ssrc, timestamp, ntp)) = track.early_report.take()
             && ssrc == media.head.ssrc
             && let Some(shard) = media.shard()

@@ -354,7 +354,7 @@ pub enum GapCause {
     Network,
     /// The receiver acknowledged them: only the mirror port (or tap) lost them.
     Mirror,
-    /// Our own drop counters rose in that time.
+    /// Our own drop counters rose in that time, or nobody recorded.
     Recorder,
 }
 
@@ -386,6 +386,8 @@ pub enum GapEvidence {
         /// How many.
         packets: u64,
     },
+    /// They lie between two recordings of one session: the recorder was started anew, or one of several files ended.
+    BetweenRecordings,
 }
 
 /// A hole in a segment.

@@ -6,6 +6,10 @@
 //! A packet far from what is expected may be a broken one, or the first after the camera restarted (RFC 3550 appendix A.1):
 //! that is known with the next packet, and until then it is in doubt.
 
+mod resume;
+
+pub use resume::SequenceEnd;
+
 use crate::rtp::{ExtendedSequence, RtpTimestamp, SequenceNumber};
 use capture::CaptureTime;
 use serde::{Deserialize, Serialize};

@@ -3,7 +3,7 @@
 use super::wire::*;
 use super::{Bench, fold};
 use crate::codec::{Codec, Kind};
-use crate::model::{GapCause, StreamKey, Transport};
+use crate::model::{GapCause, GapEvidence, StreamKey, Transport};
 use capture::{CaptureTime, TapId};
 use std::net::SocketAddrV4;
 
@@ -177,8 +177,56 @@ fn a_session_that_goes_on_over_a_restart_keeps_its_streams() {
     let out = bench.finish();
     assert_eq!(out.names(), ["198.18.0.11-cam-video", "198.18.0.11-cam-audio", "198.18.0.11-video"]);
     assert_eq!((out.segments(0), out.segments(1), out.segments(2)), (4, 2, 1));
-    assert_eq!(out.sum(0, |p| p.lost), 0);
+    // The first cut is in the middle of a frame.
+    assert_eq!((out.sum(0, |p| p.lost), out.sum(2, |p| p.lost)), (1, 0));
     assert_eq!(out.sum(2, |p| p.packets), 132);
+}
+
+#[test]
+fn what_nobody_recorded_between_two_recordings_is_counted() {
+    let mut w = Wire::at(1_000);
+    udp_session(&mut w, 40_000, 5000);
+    let packets = pictures(7, 65_500, 60);
+    let mut cut = 0;
+    for (n, packet) in packets.iter().enumerate() {
+        if n == 60 {
+            cut = w.frames.len();
+        }
+        w.udp(camera(6970), vms(5000), packet);
+    }
+    let frames = std::mem::take(&mut w.frames);
+    let recorded = |missed: usize| {
+        let mut bench = Bench::new();
+        bench.take_all(&frames[..cut]);
+        bench.next_source();
+        bench.take_all(&frames[cut + missed..]);
+        bench.finish()
+    };
+    let whole = recorded(0);
+    assert_eq!((whole.segments(0), whole.sum(0, |p| p.lost)), (2, 0));
+    let out = recorded(5);
+    assert_eq!((out.streams.len(), out.segments(0), out.sum(0, |p| p.lost)), (1, 2, 5));
+    let [gap] = &out.gaps[0][..] else { panic!("{:?}", out.gaps) };
+    assert_eq!((gap.packets, gap.cause), (5, GapCause::Recorder));
+    assert_eq!(gap.evidence, Some(GapEvidence::BetweenRecordings));
+    assert_eq!(out.sum(0, |p| p.packets), packets.len() as u64 - 5);
+}
+
+#[test]
+fn a_frame_that_two_recordings_have_a_part_of_each_is_counted() {
+    let mut w = Wire::at(1_000);
+    interleaved_session(&mut w, 40_000, 0xaaaa, 10, 400);
+    let whole = fold(&w.frames);
+    let full = |f: &Captured| f.data.len() == 14 + 20 + 20 + 700;
+    let cut = w.frames.iter().enumerate().filter(|(_, f)| full(f)).nth(20).expect("a full segment").0 + 1;
+    let mut bench = Bench::new();
+    bench.take_all(&w.frames[..cut]);
+    bench.next_source();
+    bench.take_all(&w.frames[cut..]);
+    let out = bench.finish();
+    assert_eq!((out.sum(0, |p| p.lost), out.sum(0, |p| p.packets) + 1), (1, whole.sum(0, |p| p.packets)));
+    let [gap] = &out.gaps[0][..] else { panic!("{:?}", out.gaps[0]) };
+    assert_eq!(gap.evidence, Some(GapEvidence::BetweenRecordings));
 }
 
 #[test]

@@ -1,0 +1,117 @@
+//! Going on with a sequence where another recording left it: what lies between is missing, and is told as any other gap.
+
+use super::{ExtendedSequence, SequenceNumber, SequenceTracker, TIMESTAMPS, WORDS};
+use capture::CaptureTime;
+use serde::{Deserialize, Serialize};
+
+/// More packets than this are never said to be missing between two recordings: half of what 16 bits can tell apart.
+const UNAMBIGUOUS_MAX: u128 = 1 << 15;
+
+/// How far a source's sequence had come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SequenceEnd {
+    highest: ExtendedSequence,
+    time: CaptureTime,
+    /// Since when, and how many packets came until then: the rate that it had.
+    since: CaptureTime,
+    packets: u64,
+}
+
+impl SequenceTracker {
+    /// How far the sequence has come; `None` before the first packet.
+    pub fn end(&self) -> Option<SequenceEnd> {
+        let Self { highest_time, first_time, stats, .. } = self;
+        let highest = self.highest?;
+        Some(SequenceEnd { highest, time: *highest_time, since: *first_time, packets: stats.packets })
+    }
+
+    /// Goes on behind `end` with the packet of `now`, if that is certain to follow: later and with a higher number, and not so much
+    /// later that the source, at the rate it had, may have gone through its 16 bits meanwhile. Which numbers before the end were there is not known any
+    /// more: none of them is missing.
+    pub fn resume(end: &SequenceEnd, now: CaptureTime, sequence: SequenceNumber) -> Option<Self> {
+        let silence = u128::try_from(now.nanos_since(end.time)).ok()?;
+        let active = u128::try_from(end.time.nanos_since(end.since)).ok()?;
+        let sent = silence * u128::from(end.packets) / active.max(1);
+        let steps = sequence.steps_since(end.highest.wrapped());
+        let tracker = Self {
+            highest: Some(end.highest),
+            highest_time: end.time,
+            first_time: end.since,
+            began: end.highest.plus(1),
+            seen: [u64::MAX; WORDS],
+            timestamps: std::iter::repeat_n(0, TIMESTAMPS as usize).collect(),
+            stats: super::SequenceStats { packets: end.packets, ..Default::default() },
+            ..Self::default()
+        };
+        // A jump that would be taken for a restart is one.
+        let follows = steps == 1
+            || steps > 1
+                && (steps <= super::DROPOUT_MAX || tracker.is_outage(now, steps.unsigned_abs().into()));
+        (follows && sent < UNAMBIGUOUS_MAX).then_some(tracker)
+    }
+
+    /// The number that follows the highest.
+    pub fn next(&self) -> Option<ExtendedSequence> {
+        self.highest.map(|highest| highest.plus(1))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::rtp::RtpTimestamp;
+    use crate::sequence::Arrival;
+
+    fn at(ms: i64) -> CaptureTime {
+        CaptureTime::from_nanos(ms * 1_000_000)
+    }
+
+    /// 1,000 packets a second, up to number 2,000.
+    fn ended() -> SequenceEnd {
+        let mut tracker = SequenceTracker::default();
+        for n in 0..=2_000 {
+            tracker.handle(at(n), SequenceNumber(n as u16), RtpTimestamp(0));
+        }
+        tracker.end().unwrap()
+    }
+
+    #[test]
+    fn what_lies_between_is_a_gap() {
+        let first = SequenceNumber(2_006);
+        let mut tracker = SequenceTracker::resume(&ended(), at(2_010), first).unwrap();
+        let next = tracker.next().unwrap();
+        assert_eq!(
+            tracker.handle(at(2_010), first, RtpTimestamp(0)),
+            Arrival::Ahead { sequence: next.plus(5), missing: 5 }
+        );
+        // Reordered across the border: it was there, or it is not missing any more.
+        assert_eq!(
+            tracker.handle(at(2_011), SequenceNumber(2_003), RtpTimestamp(0)),
+            Arrival::Late { sequence: next.plus(2), after_gap: false }
+        );
+        tracker.finish();
+        let gaps: Vec<_> =
+            std::iter::from_fn(|| tracker.poll_gap()).map(|gap| (gap.first, gap.len())).collect();
+        assert_eq!(gaps, [(next, 2), (next.plus(3), 2)]);
+    }
+
+    #[test]
+    fn without_a_hole_nothing_is_missing() {
+        let first = SequenceNumber(2_001);
+        let mut tracker = SequenceTracker::resume(&ended(), at(2_001), first).unwrap();
+        let next = tracker.next().unwrap();
+        assert_eq!(tracker.handle(at(2_001), first, RtpTimestamp(0)), Arrival::InOrder(next));
+        tracker.finish();
+        assert_eq!(tracker.poll_gap(), None);
+    }
+
+    #[test]
+    fn what_may_be_another_sequence_or_another_cycle_is_not_gone_on_with() {
+        let resume = |ms, n| SequenceTracker::resume(&ended(), at(ms), SequenceNumber(n)).is_some();
+        assert!(resume(12_000, 12_000), "ten seconds at the rate that it had");
+        assert!(!resume(1_999, 2_001), "earlier: other footage of the same time");
+        assert!(!resume(2_001, 2_000) && !resume(2_001, 1_990), "not a higher number");
+        assert!(!resume(2_001, 12_000), "far more than it can have sent");
+        assert!(!resume(70_000, 2_100), "it may have gone through all numbers meanwhile");
+    }
+}
