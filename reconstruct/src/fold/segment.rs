@@ -128,13 +128,17 @@ impl Segment {
         }
     }
 
-    /// A packet of a gap that was told came after all.
+    /// A packet of a gap that was told came after all. The gap may be counted where another tap has it, and not where the packet is.
     pub fn found(&mut self, media: &Media<'_>, batch: &mut IndexBatch) {
-        if let Some(shard) = media.shard() {
-            let part = self.part(media.head.tap, shard, batch);
-            part.part.lost = part.part.lost.saturating_sub(1);
-            part.blocks.note_lost(-1);
-        }
+        let Some(shard) = media.shard() else { return };
+        self.part(media.head.tap, shard, batch);
+        let counted = |p: &TapPart| p.part.lost > 0 && !p.closed;
+        let own = self.parts.iter().position(|p| p.tap == media.head.tap && counted(p));
+        let Some(at) = own.or_else(|| self.parts.iter().position(counted)) else { return };
+        let part = &mut self.parts[at];
+        part.part.lost -= 1;
+        part.blocks.note_lost(-1);
+        part.dirty = true;
     }
 
     /// Writes a gap that was noticed in a packet of `tap` in `shard`. Returns the row with its number.

@@ -126,7 +126,7 @@ impl Synthetic {
 
     pub(super) fn delete(&self, shard: ShardId) {
         self.footage.store().delete_shard(&self.lock, shard).unwrap();
-        self.footage.index().drop_shard(shard).unwrap();
+        self.footage.index().drop_shard(shard, &[]).unwrap();
     }
 }
 

@@ -3,14 +3,15 @@
 //! A batch is plain memory: the fold fills it without knowing of a database, and [`super::Index::commit`] writes it as
 //! one atomic piece. A row put twice under the same key is there once, as put last.
 
-use super::db::Referred;
 use super::keys::{self, Family, Key, kind, meta};
+use super::referred::Referred;
 use super::{L1Block, L2Block};
 use crate::model::{
     ExchangeRow, FlowRow, GapRow, RtcpRow, SegmentId, SegmentPart, SegmentRow, SessionRow, StreamId,
     StreamRow,
 };
 use capture::{ShardId, TapId};
+use hashbrown::HashMap;
 use serde::Serialize;
 
 /// One change of one row.
@@ -25,6 +26,8 @@ pub(super) struct Op {
 #[derive(Clone, Debug, Default)]
 pub struct IndexBatch {
     pub(super) ops: Vec<Op>,
+    /// The highest shard that refers to a flow, segment or session, as far as this batch knows.
+    pub(super) referred: HashMap<Key, ShardId>,
     bytes: usize,
 }
 
@@ -41,7 +44,7 @@ impl IndexBatch {
 
     /// Whether there is nothing to commit.
     pub fn is_empty(&self) -> bool {
-        self.ops.is_empty()
+        self.ops.is_empty() && self.referred.is_empty()
     }
 
     /// Bytes of keys and rows: commit when this has grown too large.
@@ -133,7 +136,12 @@ impl IndexBatch {
     }
 
     fn refer(&mut self, what: Referred, shard: ShardId) {
-        self.put(Family::Meta, what.key(), encode(&shard));
+        self.put_referred(what.last_key(), shard);
+    }
+
+    pub(super) fn put_referred(&mut self, key: Key, shard: ShardId) {
+        let highest = self.referred.entry(key).or_insert(shard);
+        *highest = shard.max(*highest);
     }
 
     fn put_by_stream(

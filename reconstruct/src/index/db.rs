@@ -6,7 +6,7 @@
 use super::batch::{IndexBatch, encode};
 use super::keys::{self, Family, kind, meta};
 use super::scratch;
-use super::{FlowId, IndexError, NextIds, SegmentId, SessionId};
+use super::{IndexError, NextIds};
 use capture::ShardId;
 use rocksdb::{
     BlockBasedOptions, BoundColumnFamily, Cache, ColumnFamilyDescriptor, DBWithThreadMode, MultiThreaded,
@@ -226,6 +226,7 @@ impl Index {
             write.put_cf(&families[op.family as usize], &op.key, &op.value);
         }
         let _writing = self.inner.writing.lock().unwrap_or_else(PoisonError::into_inner);
+        self.note_referred(&mut write, batch.referred.iter())?;
         self.write(write)
     }
 
@@ -248,13 +249,13 @@ impl Index {
     }
 
     /// Retention deleted a shard: its blocks, parts, gaps, reports, exchanges and times go, and the flows, segments and
-    /// sessions that nothing is left of.
-    pub fn drop_shard(&self, shard: ShardId) -> Result<(), IndexError> {
+    /// sessions that nothing is left of. `beside` are the lower shards that may refer to the same, ascending.
+    pub fn drop_shard(&self, shard: ShardId, beside: &[ShardId]) -> Result<(), IndexError> {
         let mut batch = WriteBatch::default();
         // Before the look at what there is: else a commit in between would add rows that nothing points to.
         let writing = self.inner.writing.lock().unwrap_or_else(PoisonError::into_inner);
         self.remove_shards(&mut batch, shard, Some(ShardId(shard.0.saturating_add(1))))?;
-        self.remove_unreferred(&mut batch, shard)?;
+        self.remove_unreferred(&mut batch, shard, beside)?;
         self.write(batch)?;
         drop(writing);
         self.remove_files(shard, Some(ShardId(shard.0.saturating_add(1))));
@@ -307,51 +308,6 @@ impl Index {
         Ok(())
     }
 
-    /// The rows of flows, segments and sessions that this shard was the last to refer to.
-    fn remove_unreferred(&self, batch: &mut WriteBatch, shard: ShardId) -> Result<(), IndexError> {
-        let (begin, end) = (keys::shard(shard), keys::shard(ShardId(shard.0.saturating_add(1))));
-        let mut seen = Vec::new();
-        for (family, kind, last) in
-            [(Family::L1, meta::FLOW, meta::FLOW_LAST), (Family::L2, meta::SEGMENT, meta::SEGMENT_LAST)]
-        {
-            self.scan(family, &begin, Some(&end), |key, _| {
-                if let Some((_, id, _)) = keys::parse_block(key)
-                    && seen.last() != Some(&(kind, last, id))
-                {
-                    seen.push((kind, last, id));
-                }
-                Ok(true)
-            })?;
-        }
-        self.scan(Family::Shard, &begin, Some(&end), |key, _| {
-            match keys::parse_in_shard(key) {
-                Some((_, kind::EXCHANGE, id, _)) => seen.push((meta::SESSION, meta::SESSION_LAST, id)),
-                Some((_, kind::PART, id, _)) => seen.push((meta::SEGMENT, meta::SEGMENT_LAST, id)),
-                _ => {}
-            }
-            Ok(true)
-        })?;
-        let mut sessions = Vec::new();
-        for (row, _, id) in &seen {
-            if *row == meta::SEGMENT
-                && let Some(segment) = self.segment(SegmentId(*id))?
-            {
-                sessions.push((meta::SESSION, meta::SESSION_LAST, segment.session.0));
-            }
-        }
-        seen.extend(sessions);
-        seen.sort_unstable();
-        seen.dedup();
-        let family = self.family(Family::Meta);
-        for (row, last, id) in seen {
-            if self.row::<ShardId>(Family::Meta, &keys::meta(last, id))?.is_none_or(|l| l == shard) {
-                batch.delete_cf(&family, keys::meta(row, id));
-                batch.delete_cf(&family, keys::meta(last, id));
-            }
-        }
-        Ok(())
-    }
-
     /// Gives the space of whole tables back at once. The rows are already gone, so that it does no harm if this fails.
     fn remove_files(&self, from: ShardId, to: Option<ShardId>) {
         let begin = keys::shard(from);
@@ -360,23 +316,6 @@ impl Index {
             if let Err(error) = self.db().delete_file_in_range_cf(&self.family(family), &begin, &end) {
                 tracing::debug!(%error, "tables of deleted shards stay until the next compaction");
             }
-        }
-    }
-}
-
-/// The last shard that refers to a flow, segment or session, as batches note it.
-pub(super) enum Referred {
-    Flow(FlowId),
-    Segment(SegmentId),
-    Session(SessionId),
-}
-
-impl Referred {
-    pub(super) fn key(&self) -> keys::Key {
-        match self {
-            Self::Flow(id) => keys::meta(meta::FLOW_LAST, id.0),
-            Self::Segment(id) => keys::meta(meta::SEGMENT_LAST, id.0),
-            Self::Session(id) => keys::meta(meta::SESSION_LAST, id.0),
         }
     }
 }

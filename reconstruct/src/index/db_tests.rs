@@ -1,6 +1,7 @@
 use super::*;
 use crate::index::{FlowId, L1Builder, L1Key, PacketEntry};
 use capture::{CaptureTime, TapId};
+use std::path::Path;
 use std::sync::atomic::AtomicBool;
 use std::time::{Duration, Instant};
 
@@ -102,7 +103,7 @@ fn a_secondary_follows_the_writer_while_it_writes() {
                 }
                 if n % 4000 == 0 {
                     index.db().compact_range_cf(&index.family(Family::L1), None::<&[u8]>, None::<&[u8]>);
-                    index.drop_shard(ShardId((n / 5000).saturating_sub(1))).unwrap();
+                    index.drop_shard(ShardId((n / 5000).saturating_sub(1)), &[]).unwrap();
                 }
             }
             done.store(true, Ordering::Release);
@@ -134,18 +135,17 @@ fn a_secondary_follows_the_writer_while_it_writes() {
     });
 }
 
-#[test]
-fn dropping_a_shard_keeps_what_others_refer_to() {
-    let dir = tempfile::tempdir().unwrap();
-    let index = Index::open(dir.path()).unwrap();
-    let mut write = IndexBatch::new();
-    for (flow, shards) in [(1, 0..2), (2, 0..1), (3, 1..2)] {
-        for shard in shards {
-            let mut builder = L1Builder::new(FlowId(flow), ShardId(shard));
-            write.ops.extend(batch(&mut builder, shard * 5000).ops);
+/// An index of flows with one packet in each of their shards, which are written in this order.
+fn flows_in_shards(dir: &Path, flows: &[(u32, &[u64])]) -> Index {
+    let index = Index::open(dir).unwrap();
+    for (flow, shards) in flows {
+        for shard in *shards {
+            let mut builder = L1Builder::new(FlowId(*flow), ShardId(*shard));
+            index.commit(batch(&mut builder, shard * 5000)).unwrap();
         }
+        let mut write = IndexBatch::new();
         write.put_flow(&crate::model::FlowRow {
-            id: FlowId(flow),
+            id: FlowId(*flow),
             key: crate::model::FlowKey {
                 src: [198, 18, 0, 1].into(),
                 dst: [198, 18, 0, 2].into(),
@@ -158,10 +158,35 @@ fn dropping_a_shard_keeps_what_others_refer_to() {
             kind: crate::model::FlowKind::Other,
             began: CaptureTime::MIN,
         });
+        index.commit(write).unwrap();
     }
-    index.commit(write).unwrap();
-    index.drop_shard(ShardId(0)).unwrap();
-    assert_eq!(index.flows().unwrap().iter().map(|f| f.id.0).collect::<Vec<_>>(), [1, 3]);
-    index.drop_shard(ShardId(1)).unwrap();
-    assert!(index.flows().unwrap().is_empty());
+    index
+}
+
+fn flows_of(index: &Index) -> Vec<u32> {
+    index.flows().unwrap().iter().map(|f| f.id.0).collect()
+}
+
+#[test]
+fn dropping_a_shard_keeps_what_others_refer_to() {
+    let dir = tempfile::tempdir().unwrap();
+    let index = flows_in_shards(dir.path(), &[(1, &[0, 1]), (2, &[0]), (3, &[1])]);
+    index.drop_shard(ShardId(0), &[]).unwrap();
+    assert_eq!(flows_of(&index), [1, 3]);
+    index.drop_shard(ShardId(1), &[]).unwrap();
+    assert!(flows_of(&index).is_empty());
+}
+
+/// Two taps write shards 0 and 1 at the same time, and either may be deleted first.
+#[test]
+fn a_flow_of_two_taps_goes_with_the_last_shard_whichever_that_is() {
+    for order in [[0, 1], [1, 0]] {
+        let dir = tempfile::tempdir().unwrap();
+        let index = flows_in_shards(dir.path(), &[(1, &[0, 1, 0]), (2, &[1, 0, 1]), (3, &[order[0]])]);
+        let beside: Vec<_> = (0..order[0]).map(ShardId).collect();
+        index.drop_shard(ShardId(order[0]), &beside).unwrap();
+        assert_eq!(flows_of(&index), [1, 2], "{order:?}");
+        index.drop_shard(ShardId(order[1]), &[]).unwrap();
+        assert!(flows_of(&index).is_empty(), "{order:?}");
+    }
 }

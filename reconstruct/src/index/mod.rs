@@ -17,6 +17,7 @@ mod keys;
 mod l1;
 mod l2;
 mod read;
+mod referred;
 mod rows;
 mod scratch;
 mod types;

@@ -1,9 +1,10 @@
 //! Whole shards' rows, as they stand: taken out of one index and put into another.
 
-use super::batch::{IndexBatch, Op};
+use super::IndexError;
+use super::batch::{IndexBatch, Op, encode};
 use super::db::Index;
-use super::keys::{self, Family, kind, meta};
-use super::{IndexError, SegmentId};
+use super::keys::{self, Family, kind};
+use super::referred::Referred;
 use capture::ShardId;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeSet;
@@ -16,8 +17,11 @@ impl IndexBatch {
     /// Rows that were taken out of another index.
     pub fn put_rows(&mut self, rows: Vec<Row>) {
         for Row(family, key, value) in rows {
-            if let Some(&family) = Family::ALL.get(usize::from(family)) {
-                self.put_op(Op { family, key: keys::Key::from_vec(key), value });
+            let Some(&family) = Family::ALL.get(usize::from(family)) else { continue };
+            let key = keys::Key::from_vec(key);
+            match Referred::is_last_key(family, &key).then(|| postcard::from_bytes(&value)) {
+                Some(Ok(shard)) => self.put_referred(key, shard),
+                _ => self.put_op(Op { family, key, value }),
             }
         }
     }
@@ -41,48 +45,38 @@ impl Index {
         Ok(found)
     }
 
-    /// Everything that goes with a shard, and the rows of the flows, segments and sessions that it refers to, but for those
-    /// that go with the shard `leaving`.
+    /// Everything that goes with a shard, and the rows of the flows, segments and sessions that it refers to, as they are when the shard
+    /// `leaving` is gone.
     pub fn rows_of(&self, shard: ShardId, leaving: ShardId) -> Result<Vec<Row>, IndexError> {
         let (begin, end) = (keys::shard(shard), keys::shard(ShardId(shard.0.saturating_add(1))));
-        let (mut rows, mut named) = (Vec::new(), BTreeSet::new());
-        for (family, row, last) in
-            [(Family::L1, meta::FLOW, meta::FLOW_LAST), (Family::L2, meta::SEGMENT, meta::SEGMENT_LAST)]
-        {
+        let mut rows = Vec::new();
+        for family in [Family::L1, Family::L2] {
             self.scan(family, &begin, Some(&end), |key, value| {
                 rows.push(Row(family as u8, key.to_vec(), value.to_vec()));
-                named.extend(keys::parse_block(key).map(|(_, id, _)| (row, last, id)));
                 Ok(true)
             })?;
         }
         self.scan(Family::Shard, &begin, Some(&end), |key, value| {
-            let (_, what, id, _) =
+            let (_, what, ..) =
                 keys::parse_in_shard(key).ok_or_else(|| super::read::damaged(Family::Shard, key))?;
             match what {
                 kind::CHECKPOINT => return Ok(true),
-                kind::EXCHANGE => _ = named.insert((meta::SESSION, meta::SESSION_LAST, id)),
+                kind::EXCHANGE => {}
                 _ => {
-                    named.insert((meta::SEGMENT, meta::SEGMENT_LAST, id));
-                    if let Some(row) = self.get(Family::Stream, value)? {
-                        rows.push(Row(Family::Stream as u8, value.to_vec(), row));
-                    }
+                    let row = self.get(Family::Stream, value)?;
+                    rows.extend(row.map(|row| Row(Family::Stream as u8, value.to_vec(), row)));
                 }
             }
             rows.push(Row(Family::Shard as u8, key.to_vec(), value.to_vec()));
             Ok(true)
         })?;
-        let segments: Vec<u32> = named.iter().filter(|n| n.0 == meta::SEGMENT).map(|n| n.2).collect();
-        for id in segments {
-            let session = self.segment(SegmentId(id))?.map(|s| s.session.0);
-            named.extend(session.map(|id| (meta::SESSION, meta::SESSION_LAST, id)));
-        }
-        for (row, last, id) in named {
-            let (row, last) = (keys::meta(row, id), keys::meta(last, id));
-            if self.row::<ShardId>(Family::Meta, &last)?.is_some_and(|l| l != leaving) {
-                for key in [row, last] {
-                    let value = self.get(Family::Meta, &key)?;
-                    rows.extend(value.map(|value| Row(Family::Meta as u8, key.to_vec(), value)));
-                }
+        for what in self.referred_by(shard)? {
+            let key = what.row_key();
+            let row = self.get(Family::Meta, &key)?;
+            rows.extend(row.map(|row| Row(Family::Meta as u8, key.to_vec(), row)));
+            if let Some(last) = self.last_referring(what)? {
+                let last = if last == leaving { shard } else { last };
+                rows.push(Row(Family::Meta as u8, what.last_key().to_vec(), encode(&last)));
             }
         }
         Ok(rows)

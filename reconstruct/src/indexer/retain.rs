@@ -9,7 +9,7 @@ use super::error::IndexerError;
 use super::kept::{Rest, State};
 use super::saved::Saved;
 use crate::index::Index;
-use capture::{ShardId, ShardInfo, Store, TapId, WriterLock};
+use capture::{ShardId, ShardInfo, SourceId, Store, TapId, WriterLock};
 
 /// Deletes a sealed shard and its rows.
 pub fn delete_shard(
@@ -25,7 +25,7 @@ pub fn delete_shard(
         tracing::warn!("{error}; a later `tapdeck reindex` may find other names");
     }
     store.delete_shard(lock, shard)?;
-    index.drop_shard(shard)?;
+    index.drop_shard(shard, &beside(store, shard, Some(info.source)))?;
     let behind = store.shards().into_iter().filter(|s| s.source == info.source).map(|s| s.id);
     for other in behind.filter(|other| kept.as_ref().is_ok_and(|kept| *kept != Some(*other))) {
         // What was kept for an earlier deletion.
@@ -37,9 +37,17 @@ pub fn delete_shard(
 /// Forgets what the index has of shards that are gone: a crash can come between the two deletions.
 pub fn drop_deleted(store: &Store, index: &Index) -> Result<(), IndexerError> {
     for shard in index.shards()?.into_iter().filter(|shard| store.shard_info(*shard).is_none()) {
-        index.drop_shard(shard)?;
+        index.drop_shard(shard, &beside(store, shard, None))?;
     }
     Ok(())
+}
+
+/// The lower shards that may refer to the same flows, segments and sessions: those of its source, if that has several taps.
+fn beside(store: &Store, shard: ShardId, source: Option<SourceId>) -> Vec<ShardId> {
+    let taps = store.taps();
+    let several = |source: SourceId| taps.iter().filter(|tap| tap.source == source).nth(1).is_some();
+    let shards = store.shards().into_iter().filter(|s| s.id < shard);
+    shards.filter(|s| source.is_none_or(|of| of == s.source) && several(s.source)).map(|s| s.id).collect()
 }
 
 /// Writes what is needed beside a state behind `leaving`. Gives the shard that it was written with, if anything was.

@@ -140,7 +140,7 @@ fn each_fault_is_found_where_it_is() {
     assert!(found.without_row.is_empty() && !found.sound());
 
     // Nothing of it.
-    b.index.drop_shard(b.shard.id).unwrap();
+    b.index.drop_shard(b.shard.id, &[]).unwrap();
     let found = b.check();
     assert_eq!((found.rows, found.without_row.len()), (0, 16), "of many the first are named");
 }

@@ -13,7 +13,8 @@ use std::time::{Duration, Instant};
 
 const SHARD: u64 = 2 << 20;
 
-fn end(camera: bool, port: u16) -> SocketAddrV4 {
+/// A port of the camera or of the VMS.
+pub fn end(camera: bool, port: u16) -> SocketAddrV4 {
     SocketAddrV4::new(if camera { CAMERA } else { VMS }, port)
 }
 

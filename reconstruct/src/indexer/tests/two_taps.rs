@@ -1,7 +1,7 @@
 //! A stream that is heard on two taps is played as one that is heard on one.
 
-use super::recording::{Recording, now_and_then_on_the_second, on_both_taps, traffic};
-use crate::fold::tests::wire::Captured;
+use super::recording::{Recording, end, now_and_then_on_the_second, on_both_taps, traffic};
+use crate::fold::tests::wire::{Captured, Wire, pictures};
 use crate::footage::{Footage, MediaPacket, Start};
 use crate::index::{Index, StreamId};
 use crate::indexer::reindex;
@@ -71,4 +71,24 @@ fn a_tap_that_rests_is_found_again() {
         let frames = now_and_then_on_the_second(traffic(1, 300), rest);
         assert_as_on_one(&frames, &footage(&one));
     }
+}
+
+/// The first tap counts a packet as lost that the second has after all.
+#[test]
+fn what_the_other_tap_brings_late_is_not_lost() {
+    let mut w = Wire::at(1_000_000);
+    for packet in &pictures(7, 100, 400) {
+        w.udp(end(true, 6970), end(false, 5000), packet);
+    }
+    // Later than a gap is final, earlier than its numbers are forgotten.
+    let mut late = w.frames.remove(100);
+    late.tap = 2;
+    late.time = CaptureTime::from_nanos(w.frames[800].time.nanos() + 500_000);
+    w.frames.insert(801, late);
+    let r = Recording::new();
+    r.run(&w.frames, 1 << 30);
+    reindex(&r.store, &r.lock, &mut |_, _| {}).unwrap();
+    let streams = footage(&r).streams().unwrap();
+    let [stream] = &streams[..] else { panic!("{}", streams.len()) };
+    assert_eq!((stream.packets, stream.lost), (w.frames.len() as u64, 0));
 }
