@@ -1,6 +1,6 @@
 //! What the journal says, summed up in memory: which sources, taps and shards there are.
 
-use crate::journal::{Drops, Given, JournalRecord, Provenance, SourceKind, Trimmed};
+use crate::journal::{Given, JournalRecord, Missed, Provenance, SourceKind, Trimmed};
 use crate::store::{ShardInfo, SourceInfo, TapInfo};
 use crate::{ShardId, SourceId, TapId};
 use std::collections::BTreeMap;
@@ -13,9 +13,9 @@ pub struct Catalog {
     pub taps: BTreeMap<TapId, TapInfo>,
     pub sources: BTreeMap<SourceId, SourceInfo>,
     pub names: BTreeMap<String, String>,
-    pub drops: Vec<Drops>,
-    /// Losses that were struck off with their shards: the first of `drops` is the one behind them.
-    pub drops_gone: usize,
+    pub missed: Vec<Missed>,
+    /// Those that were struck off with their shards: the first of `missed` is the one behind them.
+    pub missed_gone: usize,
     /// Of each tap, sealed shards that were deleted, and their packets.
     pub trimmed: BTreeMap<TapId, Trimmed>,
     /// The highest numbers that were given, also to what is struck off.
@@ -100,14 +100,16 @@ impl Catalog {
             JournalRecord::Named { stream, name } => {
                 self.names.insert(stream, name);
             }
-            JournalRecord::Drops(drops) => self.drops.push(drops),
+            JournalRecord::Drops(drops) => self.missed.push(Missed::Dropped(drops)),
+            JournalRecord::InterfaceAway { tap, from, to } => {
+                self.missed.push(Missed::Away { tap, from, to })
+            }
             JournalRecord::Trimmed { tap, trimmed } => {
                 self.trimmed.insert(tap, trimmed);
             }
             JournalRecord::Given(given) => self.given = self.given.max(&given),
             JournalRecord::ShardRecovered(_)
             | JournalRecord::ClockStep { .. }
-            | JournalRecord::InterfaceAway { .. }
             | JournalRecord::Statistics(_)
             | JournalRecord::Note { .. } => {}
         }

@@ -114,8 +114,8 @@ impl Store {
         kept.iter().for_each(|record| compacted.apply(record));
         let mut catalog = self.catalog_mut();
         // Whoever has read the losses up to now goes on behind them.
-        compacted.drops_gone =
-            (catalog.drops_gone + catalog.drops.len()).saturating_sub(compacted.drops.len());
+        compacted.missed_gone =
+            (catalog.missed_gone + catalog.missed.len()).saturating_sub(compacted.missed.len());
         *catalog = compacted;
         Ok(true)
     }
@@ -195,9 +195,9 @@ mod tests {
 
     /// What a store says of itself.
     fn said(store: &Store) -> String {
-        let drops = store.drops_since(&mut 0).len();
+        let missed = store.missed_since(&mut 0).len();
         format!(
-            "{:?}\n{:?}\n{:?}\n{:?}\n{drops}",
+            "{:?}\n{:?}\n{:?}\n{:?}\n{missed}",
             store.shards(),
             store.taps(),
             store.sources(),
@@ -217,7 +217,7 @@ mod tests {
                 r.second(0);
             }
             appended += 601 * 30;
-            told += r.store.drops_since(&mut read).len();
+            told += r.store.missed_since(&mut read).len();
             r.keep(2);
             longest = longest.max(r.journal_len());
         }

@@ -224,6 +224,22 @@ impl Given {
     }
 }
 
+/// Why a tap has not all that passed in an interval.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Missed {
+    /// Packets were dropped.
+    Dropped(Drops),
+    /// The interface was away.
+    Away {
+        /// The tap.
+        tap: TapId,
+        /// From when.
+        from: CaptureTime,
+        /// Until when.
+        to: CaptureTime,
+    },
+}
+
 /// Losses of one tap in an interval.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Drops {

@@ -28,7 +28,7 @@ pub use file::{Damage, DamageKind, FileInterface, FileParser, MAX_INTERFACES, MA
 pub use ids::{LinkType, ShardId, SourceId, TapId};
 pub use import::{ImportError, ImportReport, Quality, import_file};
 pub use journal::{
-    Drops, Given, JournalRecord, Provenance, SourceKind, Statistics, StatisticsRow, Trimmed,
+    Drops, Given, JournalRecord, Missed, Provenance, SourceKind, Statistics, StatisticsRow, Trimmed,
     parse as parse_journal,
 };
 pub use live::{LiveConfig, LiveError, LiveTap, Stopped, TapStats, interfaces, keep_only_net_raw, widen};

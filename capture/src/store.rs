@@ -2,7 +2,7 @@
 
 use crate::catalog::Catalog;
 use crate::error::StoreError;
-use crate::journal::{Drops, JournalFile, JournalRecord, Provenance, SourceKind, Trimmed};
+use crate::journal::{JournalFile, JournalRecord, Missed, Provenance, SourceKind, Trimmed};
 use crate::shard::{LiveShard, Recovered, Shard, TapLive, open_staging, recover};
 use crate::{CaptureTime, LinkType, ShardId, SourceId, TapId};
 use rustix::fs::FlockOperation;
@@ -369,12 +369,12 @@ impl Store {
         self.catalog().names.clone()
     }
 
-    /// Losses that the journal has from its `read`th on, which moves behind them. At most one record a second and tap.
-    pub fn drops_since(&self, read: &mut usize) -> Vec<Drops> {
+    /// What the journal says that taps missed, from its `read`th record of that on, which moves behind them. At most one a second and tap.
+    pub fn missed_since(&self, read: &mut usize) -> Vec<Missed> {
         let catalog = self.catalog();
-        let from = read.saturating_sub(catalog.drops_gone);
-        let new = catalog.drops.get(from..).unwrap_or_default().to_vec();
-        *read = catalog.drops_gone + catalog.drops.len();
+        let from = read.saturating_sub(catalog.missed_gone);
+        let new = catalog.missed.get(from..).unwrap_or_default().to_vec();
+        *read = catalog.missed_gone + catalog.missed.len();
         new
     }
 

@@ -100,6 +100,7 @@ fn evidence(gap: &Gap) -> String {
         Some(GapEvidence::Drops { packets, .. }) => {
             format!(": the tap dropped {} packets then", count(*packets))
         }
+        Some(GapEvidence::InterfaceAway { .. }) => ": the interface was away then".to_owned(),
         Some(GapEvidence::BetweenRecordings) => ": between two recordings".to_owned(),
         None => String::new(),
     }
@@ -146,6 +147,7 @@ fn gap_document(gap: &Gap) -> Value {
         "evidence": match &gap.evidence {
             Some(GapEvidence::TcpAcknowledged { bytes }) => json!({ "kind": "tcp-acknowledged", "bytes": bytes }),
             Some(GapEvidence::Drops { tap, packets }) => json!({ "kind": "drops", "tap": tap, "packets": packets }),
+            Some(GapEvidence::InterfaceAway { tap }) => json!({ "kind": "interface-away", "tap": tap }),
             Some(GapEvidence::BetweenRecordings) => json!({ "kind": "between-recordings" }),
             None => Value::Null,
         },

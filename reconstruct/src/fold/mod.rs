@@ -12,9 +12,9 @@
 mod bindings;
 mod conversation;
 mod descriptor;
-mod drops;
 mod engine;
 mod flows;
+mod losses;
 mod media;
 mod output;
 mod probe;

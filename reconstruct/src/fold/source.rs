@@ -3,7 +3,7 @@
 //! Packets come out of here in sequence order: behind a hole they wait until the missing ones came or the sequence tracker
 //! gives them up. What comes later still is written where it comes and belongs to no access unit.
 
-use super::drops::DropSpans;
+use super::losses::Losses;
 use super::media::{Held, Media};
 use super::output::{FoldStats, LiveMedia, Output};
 use super::segment::Segment;
@@ -50,7 +50,7 @@ pub struct Sinks<'a> {
     pub streams: &'a mut Streams,
     pub out: &'a mut Output,
     pub stats: &'a mut FoldStats,
-    pub drops: &'a mut DropSpans,
+    pub losses: &'a mut Losses,
     pub ids: &'a mut NextIds,
     pub pending_max: usize,
 }
@@ -237,9 +237,9 @@ impl Source {
             cause: GapCause::Undetermined,
             evidence: None,
         };
-        if let Some((tap, dropped)) = sinks.drops.overlapping(gap.before, gap.after) {
+        if let Some(evidence) = sinks.losses.overlapping(gap.before, gap.after) {
             row.cause = GapCause::Recorder;
-            row.evidence = Some(GapEvidence::Drops { tap, packets: dropped });
+            row.evidence = Some(evidence);
         } else if self.acknowledged_hole > 0 {
             row.cause = GapCause::Mirror;
             row.evidence = Some(GapEvidence::TcpAcknowledged { bytes: self.acknowledged_hole });
@@ -258,7 +258,7 @@ impl Source {
             None => self.place,
         };
         let (n, row) = self.segment.gap(row, place, &mut sinks.out.batch);
-        sinks.drops.remember(n, row);
+        sinks.losses.remember(n, row);
         self.units.handle_gap();
         self.next = Some(gap.last.0.wrapping_add(1));
         self.drain(sinks);

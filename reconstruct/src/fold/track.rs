@@ -83,10 +83,10 @@ impl World {
                 }
             }
         };
-        let Self { tracks, streams, out, stats, drops, limits, ids, .. } = self;
+        let Self { tracks, streams, out, stats, losses, limits, ids, .. } = self;
         if let Some(source) = tracks.get_mut(at).and_then(|t| t.sources.get_mut(found)) {
             let pending_max = limits.pending_max;
-            source.handle(media, payload, &mut Sinks { streams, out, stats, drops, ids, pending_max });
+            source.handle(media, payload, &mut Sinks { streams, out, stats, losses, ids, pending_max });
         }
     }
 
@@ -150,9 +150,9 @@ impl World {
 
     /// Closes those of a track's sources.
     pub fn close_sources(&mut self, at: u32, now: CaptureTime, which: impl Fn(&Source) -> bool) {
-        let Self { tracks, streams, out, stats, drops, limits, ids, .. } = self;
+        let Self { tracks, streams, out, stats, losses, limits, ids, .. } = self;
         let Some(track) = tracks.get_mut(at) else { return };
-        let mut sinks = Sinks { streams, out, stats, drops, ids, pending_max: limits.pending_max };
+        let mut sinks = Sinks { streams, out, stats, losses, ids, pending_max: limits.pending_max };
         track.sources.retain_mut(|source| {
             let close = which(source);
             if close {
@@ -168,7 +168,7 @@ impl World {
     /// A source's first packet: finds its stream, begins its segment.
     fn open_source(&mut self, at: u32, media: &Media<'_>, flow: FlowFacts) -> Option<usize> {
         self.make_room(at, media.head.time);
-        let Self { tracks, sessions, streams, out, stats, drops: _, limits, ids, mac, .. } = self;
+        let Self { tracks, sessions, streams, out, stats, losses: _, limits, ids, mac, .. } = self;
         let track = tracks.get_mut(at)?;
         let session = sessions.get_mut(track.session)?;
         if !track.facts.described {

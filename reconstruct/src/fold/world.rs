@@ -2,7 +2,7 @@
 
 use super::Limits;
 use super::bindings::Bindings;
-use super::drops::DropSpans;
+use super::losses::Losses;
 use super::output::{FoldEvent, FoldStats, Output};
 use super::session::Session;
 use super::slab::Slab;
@@ -24,7 +24,7 @@ pub struct World {
     pub tracks: Slab<Track>,
     pub streams: Streams,
     pub bindings: Bindings,
-    pub drops: DropSpans,
+    pub losses: Losses,
     pub stats: FoldStats,
     /// Packets kept until it is clear whether they are RTP.
     pub early: usize,
@@ -46,7 +46,7 @@ impl World {
             tracks: Slab::default(),
             streams: Streams::default(),
             bindings: Bindings::default(),
-            drops: DropSpans::default(),
+            losses: Losses::default(),
             stats: FoldStats::default(),
             early: 0,
             mac: None,
@@ -189,8 +189,8 @@ impl World {
 
     /// A shard of a tap is complete: nothing waits beyond it.
     pub fn end_shard(&mut self, tap: TapId, shard: ShardId) {
-        let Self { tracks, streams, out, stats, drops, limits, ids, .. } = self;
-        let mut sinks = Sinks { streams, out, stats, drops, ids, pending_max: limits.pending_max };
+        let Self { tracks, streams, out, stats, losses, limits, ids, .. } = self;
+        let mut sinks = Sinks { streams, out, stats, losses, ids, pending_max: limits.pending_max };
         for (_, track) in tracks.iter_mut() {
             for source in &mut track.sources {
                 source.flush(&mut sinks);
@@ -201,8 +201,8 @@ impl World {
 
     /// Declares gaps whose time is over in sources that have fallen silent, and closes sources that stay so.
     pub fn sweep_sources(&mut self, now: CaptureTime) {
-        let Self { tracks, streams, out, stats, drops, limits, ids, .. } = self;
-        let mut sinks = Sinks { streams, out, stats, drops, ids, pending_max: limits.pending_max };
+        let Self { tracks, streams, out, stats, losses, limits, ids, .. } = self;
+        let mut sinks = Sinks { streams, out, stats, losses, ids, pending_max: limits.pending_max };
         let silent_since = now.minus(limits.source_idle);
         for (_, track) in tracks.iter_mut() {
             track.sources.retain_mut(|source| {

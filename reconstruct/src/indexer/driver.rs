@@ -11,7 +11,8 @@ use super::saved::Saved;
 use crate::fold::{FlowHasher, Fold, FoldEvent, FoldStats, Limits, Observation, Place};
 use crate::footage::{Footage, LiveHub};
 use crate::index::{Index, Row};
-use capture::{CaptureTime, ShardId, SourceId, Store, TapId};
+use crate::model::GapEvidence;
+use capture::{CaptureTime, Drops, Missed, ShardId, SourceId, Store, TapId};
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
@@ -74,7 +75,7 @@ pub struct Driver {
     waiting_since: Option<Instant>,
     committed: Instant,
     dirty: bool,
-    drops_read: usize,
+    missed_read: usize,
     /// Packets that were folded behind later ones of other taps: they became known too late.
     pub skew_exceeded: u64,
     /// Bytes in which no record could be read.
@@ -118,7 +119,7 @@ impl Driver {
             waiting_since: None,
             committed: Instant::now(),
             dirty,
-            drops_read: 0,
+            missed_read: 0,
             skew_exceeded: 0,
             unreadable_bytes: 0,
         })
@@ -152,7 +153,7 @@ impl Driver {
         (self.source, self.positions) = (saved.source, saved.positions);
         self.fold.output().batch.put_rows(rows);
         self.fold.put_again();
-        self.drops_read = 0;
+        self.missed_read = 0;
         self.dirty = true;
         self.commit()
     }
@@ -246,6 +247,7 @@ impl Driver {
         let (Some(batch), mut at, mut latest) = (feed.ready.front(), feed.at, feed.latest) else {
             return Ok(false);
         };
+        let bytes = batch.bytes();
         while let Some(d) = batch.descriptors.get(at) {
             latest = latest.max(d.time);
             if latest > until {
@@ -254,9 +256,9 @@ impl Driver {
             late += u64::from(latest < folded_to);
             // Another core took it apart: its headers are in the cache that both share, not in this core's.
             if let Some(soon) = batch.descriptors.get(at + FETCH_AHEAD) {
-                capture::prefetch(batch.data(soon), HEADER_LINES);
+                capture::prefetch(bytes.of(soon), HEADER_LINES);
             }
-            fold.handle(&place, d, batch.data(d));
+            fold.handle(&place, d, bytes.of(d));
             at += 1;
         }
         let position = batch.descriptors.get(at).map_or(batch.chunk.end(), |d| d.record);
@@ -353,7 +355,7 @@ impl Driver {
     /// Rows, state and positions are to be written in one piece; the state is kept besides if that is asked for.
     fn hand_over(&mut self, keep: Option<Keep>) -> Result<(), IndexerError> {
         self.committed = Instant::now();
-        self.note_drops()?;
+        self.note_missed();
         self.fold.put_open();
         let mut batch = std::mem::take(&mut self.fold.output().batch);
         for (tap, (shard, offset)) in &self.positions {
@@ -374,7 +376,7 @@ impl Driver {
 
     /// All packets of the source are folded: what waits for more is written.
     pub fn end_source(&mut self) -> Result<(), IndexerError> {
-        self.note_drops()?;
+        self.note_missed();
         self.fold.end_source();
         self.in_shard.clear();
         self.dirty = true;
@@ -387,12 +389,21 @@ impl Driver {
         self.committer.wait()
     }
 
-    /// Tells the fold of losses that the journal has: they explain gaps.
-    fn note_drops(&mut self) -> Result<(), IndexerError> {
-        for drops in self.store.drops_since(&mut self.drops_read) {
-            self.fold.handle_drops(drops.tap, (drops.from, drops.to), drops.kernel + drops.nic + drops.ours);
+    /// Tells the fold of what the journal says that taps missed: it explains gaps.
+    fn note_missed(&mut self) {
+        for missed in self.store.missed_since(&mut self.missed_read) {
+            match missed {
+                Missed::Dropped(Drops { tap, from, to, kernel, nic, ours, .. }) => {
+                    let packets = kernel + nic + ours;
+                    if packets > 0 {
+                        self.fold.handle_loss((from, to), GapEvidence::Drops { tap, packets });
+                    }
+                }
+                Missed::Away { tap, from, to } => {
+                    self.fold.handle_loss((from, to), GapEvidence::InterfaceAway { tap });
+                }
+            }
         }
-        Ok(())
     }
 
     /// News since they were taken last.

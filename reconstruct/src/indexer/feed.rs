@@ -33,11 +33,25 @@ impl Batch {
         }
     }
 
-    /// The bytes of a descriptor's record.
+    /// The records' bytes.
+    pub fn bytes(&self) -> Bytes<'_> {
+        Bytes { base: self.chunk.base, bytes: &self.chunk.bytes }
+    }
+}
+
+/// A batch's bytes, found once for all its packets.
+#[derive(Clone, Copy)]
+pub struct Bytes<'a> {
+    base: u64,
+    bytes: &'a [u8],
+}
+
+impl<'a> Bytes<'a> {
+    /// Those of a descriptor's record.
     #[inline]
-    pub fn data(&self, d: &Descriptor) -> &[u8] {
-        let from = (d.record - self.chunk.base + capture::RECORD_HEADER_LEN) as usize;
-        &self.chunk.bytes[from..from + d.captured_len as usize]
+    pub fn of(self, d: &Descriptor) -> &'a [u8] {
+        let from = (d.record - self.base + capture::RECORD_HEADER_LEN) as usize;
+        &self.bytes[from..from + d.captured_len as usize]
     }
 }
 

@@ -386,6 +386,11 @@ pub enum GapEvidence {
         /// How many.
         packets: u64,
     },
+    /// The interface was away while the gap arose.
+    InterfaceAway {
+        /// Its tap.
+        tap: TapId,
+    },
     /// They lie between two recordings of one session: the recorder was started anew, or one of several files ended.
     BetweenRecordings,
 }

@@ -114,8 +114,14 @@ impl Drop for Recorder {
 
 /// What a store's journal says was lost.
 fn told(store: &Path) -> Result<Lost> {
-    let drops = capture::Store::open(store)?.drops_since(&mut 0);
-    let sum = |f: fn(&capture::Drops) -> u64| drops.iter().map(f).sum();
+    let missed = capture::Store::open(store)?.missed_since(&mut 0);
+    let drops = || {
+        missed.iter().filter_map(|m| match m {
+            capture::Missed::Dropped(drops) => Some(drops),
+            capture::Missed::Away { .. } => None,
+        })
+    };
+    let sum = |f: fn(&capture::Drops) -> u64| drops().map(f).sum();
     Ok(Lost { ring: sum(|d| d.kernel + d.nic), staging: sum(|d| d.ours) })
 }
 

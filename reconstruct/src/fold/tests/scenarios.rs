@@ -275,7 +275,7 @@ fn a_hole_that_the_vms_acknowledged_is_the_mirrors() {
 }
 
 #[test]
-fn our_own_drops_explain_a_gap_whichever_is_known_first() {
+fn what_the_tap_missed_explains_a_gap_whichever_is_known_first() {
     let mut w = Wire::at(1_000);
     udp_session(&mut w, 40_000, 5000);
     let mut packets = pictures(7, 100, 400);
@@ -284,15 +284,19 @@ fn our_own_drops_explain_a_gap_whichever_is_known_first() {
         w.udp(camera(6970), vms(5000), packet);
     }
     let span = (CaptureTime::from_nanos(0), CaptureTime::from_nanos(10_000_000_000));
-    let mut before = Bench::new();
-    before.fold.handle_drops(TapId(1), span, 3);
-    before.take_all(&w.frames);
-    let mut after = Bench::new();
-    after.take_all(&w.frames);
-    after.fold.handle_drops(TapId(1), span, 3);
-    let (before, after) = (before.finish(), after.finish());
-    assert_eq!(before.gaps[0][0].cause, GapCause::Recorder);
-    assert_eq!(before.dump, after.dump);
+    let tap = TapId(1);
+    for evidence in [GapEvidence::Drops { tap, packets: 3 }, GapEvidence::InterfaceAway { tap }] {
+        let mut before = Bench::new();
+        before.fold.handle_loss(span, evidence.clone());
+        before.take_all(&w.frames);
+        let mut after = Bench::new();
+        after.take_all(&w.frames);
+        after.fold.handle_loss(span, evidence.clone());
+        let (before, after) = (before.finish(), after.finish());
+        let gap = &before.gaps[0][0];
+        assert_eq!((gap.cause, &gap.evidence), (GapCause::Recorder, &Some(evidence)));
+        assert_eq!(before.dump, after.dump);
+    }
 }
 
 #[test]
