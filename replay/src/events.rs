@@ -111,7 +111,7 @@ pub struct TrackStart {
 /// A player's answer to [`Event::Play`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Started {
-    /// Capture time of the first packet that will be sent; `None` live, or if there is none.
+    /// Where the range begins: capture time of the first packet that will be sent, or what was asked for if there is none; `None` live.
     pub first: Option<CaptureTime>,
     /// Every track that was set up.
     pub tracks: Vec<TrackStart>,

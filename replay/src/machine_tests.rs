@@ -2,6 +2,7 @@ use super::*;
 use crate::events::TrackStart;
 use crate::presentation::Window;
 use crate::request::{Decoder, Incoming};
+use crate::session::Plan;
 use crate::synthetic::track;
 use proptest::prelude::*;
 use std::time::Duration;
@@ -12,6 +13,11 @@ const C2: ConnectionId = ConnectionId(2);
 
 struct Bench {
     machine: ServerMachine,
+    /// What every lookup finds.
+    found: Presentation,
+    /// The last plan, and where its first packet lies: at its start, unless the clean point is known.
+    plan: Option<Plan>,
+    clean_point: Option<CaptureTime>,
     start: Instant,
     elapsed: Duration,
     replies: Vec<String>,
@@ -24,7 +30,7 @@ fn presentation() -> Presentation {
         name: "door".into(),
         label: "/door".into(),
         tracks: vec![track(1, "door", "cam", 0, 100), track(2, "sound", "cam", 0, 100)],
-        window: Window::Recorded { from: t(0), to: t(100) },
+        window: Window::Recorded { from: t(0), asked: t(0), to: t(100) },
     }
 }
 
@@ -36,8 +42,16 @@ impl Bench {
             n
         };
         let machine = ServerMachine::new(Config::default(), Box::new(random));
-        let mut b =
-            Self { machine, start: Instant::now(), elapsed: Duration::ZERO, replies: vec![], others: vec![] };
+        let mut b = Self {
+            machine,
+            found: presentation(),
+            plan: None,
+            clean_point: None,
+            start: Instant::now(),
+            elapsed: Duration::ZERO,
+            replies: vec![],
+            others: vec![],
+        };
         b.connect(C1, "10.0.0.1:1");
         b.connect(C2, "10.0.0.2:1");
         b
@@ -59,14 +73,19 @@ impl Bench {
                 Event::Reply { bytes, .. } => self.replies.push(String::from_utf8(bytes).expect("text")),
                 Event::LookUp { ticket, .. } => {
                     let now = self.now();
-                    self.machine.handle_found(ticket, Ok(presentation()), now);
+                    self.machine.handle_found(ticket, Ok(self.found.clone()), now);
                 }
                 Event::Prepare { ticket, .. } => {
                     self.machine.handle_prepared(ticket, Ok(Some((20_000, 20_001))))
                 }
-                Event::Play { ticket, .. } => {
+                Event::Play { ticket, plan, .. } => {
+                    self.plan = Some(plan);
                     let tracks = vec![TrackStart { index: 0, seq: 5, rtptime: 6 }];
-                    self.machine.handle_started(ticket, Ok(Started { first: None, tracks }));
+                    let first = match plan {
+                        Plan::Recorded { from, .. } => self.clean_point.or(Some(from)),
+                        Plan::Live => None,
+                    };
+                    self.machine.handle_started(ticket, Ok(Started { first, tracks }));
                 }
                 Event::Pause { ticket, .. } => self.machine.handle_paused(ticket, None),
                 Event::Remove { ticket, .. } => {
@@ -199,6 +218,49 @@ fn parameters_are_not_understood_and_none_is_a_sign_of_life() {
             }
         }
     }
+}
+
+/// RFC 2326, section 10.5: the reply's range is what is played. `rtptime` is the first packet's, so the range begins there too.
+#[test]
+fn a_range_begins_with_the_first_packet_also_before_the_start_that_the_url_names() {
+    let mut b = Bench::new();
+    let t = |ms: i64| CaptureTime::from_nanos(ms * 1_000_000);
+    b.found.window = Window::Recorded { from: t(8_000), asked: t(10_500), to: t(20_000) };
+    assert!(b.ask(C1, "DESCRIBE", URL, "").contains("a=range:npt=0-12.000\r\n"));
+    let s = b.session(TCP);
+    for (asked, from_ms, clean_ms, said) in [
+        ("", 10_500, 8_000, "npt=0.000-12.000"),
+        // The whole window from its first picture on, which is pre-roll up to the moment that the URL names.
+        ("Range: npt=0-\r\n", 10_500, 8_000, "npt=0.000-12.000"),
+        ("Range: npt=1.5-\r\n", 10_500, 8_000, "npt=0.000-12.000"),
+        ("Range: npt=5-\r\n", 13_000, 12_000, "npt=4.000-12.000"),
+        (
+            "Range: clock=19700101T000010.5Z-\r\n",
+            10_500,
+            8_000,
+            "clock=19700101T000008.000Z-19700101T000020.000Z",
+        ),
+        (
+            "Range: clock=19700101T000013Z-\r\n",
+            13_000,
+            12_000,
+            "clock=19700101T000012.000Z-19700101T000020.000Z",
+        ),
+    ] {
+        b.clean_point = Some(t(clean_ms));
+        let r = b.ask(C1, "PLAY", URL, &format!("{s}{asked}"));
+        assert!(r.contains(&format!("\r\nRange: {said}\r\n")), "{asked}: {r}");
+        let Some(Plan::Recorded { from, resume: false, .. }) = b.plan else {
+            panic!("{asked}: {:?}", b.plan)
+        };
+        assert_eq!(from, t(from_ms), "{asked}");
+    }
+    // Who pauses within the pre-roll goes on within it.
+    let session = b.machine.sessions.values_mut().next().expect("a session");
+    (session.state, session.position) = (State::Ready, Some(t(9_000)));
+    b.clean_point = Some(t(9_000));
+    assert!(b.ask(C1, "PLAY", URL, &s).contains("\r\nRange: npt=1.000-12.000\r\n"));
+    assert_eq!(b.plan, Some(Plan::Recorded { from: t(9_000), to: t(20_000), resume: true }));
 }
 
 #[test]

@@ -392,7 +392,7 @@ impl Player {
         };
         play.live_since = (plan == Plan::Live).then_some(zero);
         play.pacer = Pacer::new(mode, zero, Instant::now());
-        Ok((play, if plan == Plan::Live { None } else { first }))
+        Ok((play, (plan != Plan::Live).then_some(zero)))
     }
 
     async fn wait_for_go(&mut self) -> bool {

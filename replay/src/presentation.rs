@@ -2,11 +2,12 @@
 //!
 //! Owns the rules: a URL without times is live while somebody records the stream; on a store that nobody writes
 //! it is everything that was recorded, so that a file that was just imported plays by its name. A window is cut to what
-//! there is, so that its length is one that can be shown. Lookups read the index: they run on the blocking pool.
+//! there is, so that its length is one that can be shown, and begins with the packet that is sent first. Lookups read the
+//! index: they run on the blocking pool.
 
 use crate::config::Config;
 use crate::response::{Refusal, Status};
-use crate::source::{Source, TrackInfo};
+use crate::source::{MediaKind, Source, SourceError, StartAt, TrackInfo};
 use crate::target::Target;
 use capture::CaptureTime;
 
@@ -17,8 +18,11 @@ pub enum Window {
     Live,
     /// npt 0 is `from`; `to` is later than `from`.
     Recorded {
-        /// Start.
+        /// Start: the clean point that `asked` is played from. npt can't be negative (RFC 2326, section 3.6), so npt 0 must not lie
+        /// behind a packet that is sent.
         from: CaptureTime,
+        /// The start that was asked for, cut to what there is. Not before `from`; what lies between is pre-roll.
+        asked: CaptureTime,
         /// End, included.
         to: CaptureTime,
     },
@@ -29,7 +33,7 @@ impl Window {
     pub fn length_ns(self) -> Option<i64> {
         match self {
             Self::Live => None,
-            Self::Recorded { from, to } => Some(to.nanos_since(from)),
+            Self::Recorded { from, to, .. } => Some(to.nanos_since(from)),
         }
     }
 }
@@ -57,10 +61,11 @@ pub fn look_up(
     now: CaptureTime,
     config: &Config,
 ) -> Result<Presentation, Refusal> {
-    let mut tracks = source.find(&target.selection).map_err(|e| {
+    let failed = |e: SourceError| {
         tracing::warn!(error = %e, url = target.base, "lookup failed");
         Refusal::new(Status::INTERNAL, e.to_string())
-    })?;
+    };
+    let mut tracks = source.find(&target.selection).map_err(failed)?;
     if tracks.is_empty() {
         return Err(nothing_matches(target));
     }
@@ -68,7 +73,9 @@ pub fn look_up(
     let window = if live_wanted {
         live_window(&mut tracks, now, config)?
     } else {
-        recorded_window(&mut tracks, target, now)?
+        let (asked, to) = recorded_range(&mut tracks, target, now)?;
+        let played = &tracks[..tracks.len().min(config.tracks_max)];
+        Window::Recorded { from: first_sent(source, played, asked, to).map_err(failed)?, asked, to }
     };
     if tracks.len() > config.tracks_max {
         tracing::warn!(
@@ -117,11 +124,12 @@ fn live_window(tracks: &mut Vec<TrackInfo>, now: CaptureTime, config: &Config) -
     Ok(Window::Live)
 }
 
-fn recorded_window(
+/// What is asked for, cut to what there is.
+fn recorded_range(
     tracks: &mut Vec<TrackInfo>,
     target: &Target,
     now: CaptureTime,
-) -> Result<Window, Refusal> {
+) -> Result<(CaptureTime, CaptureTime), Refusal> {
     let asked_from = target.from.map_or(CaptureTime::MIN, |t| t.resolve(now));
     let asked_to = target.to.map_or(CaptureTime::MAX, |t| t.resolve(now));
     if asked_from > asked_to {
@@ -139,7 +147,23 @@ fn recorded_window(
     let last = tracks.iter().map(|t| t.last).max().unwrap_or(last);
     let from = asked_from.max(first);
     let shortest = CaptureTime::from_nanos(from.nanos().saturating_add(WINDOW_NS_MIN));
-    Ok(Window::Recorded { from, to: asked_to.min(last).max(shortest) })
+    Ok((from, asked_to.min(last).max(shortest)))
+}
+
+/// The earliest packet that a PLAY of `asked` sends. Everything but pictures begins with the pictures.
+fn first_sent(
+    source: &dyn Source,
+    tracks: &[TrackInfo],
+    asked: CaptureTime,
+    to: CaptureTime,
+) -> Result<CaptureTime, SourceError> {
+    let mut first = asked;
+    for track in tracks.iter().filter(|t| t.media == MediaKind::Video && t.first < asked) {
+        if let Some(packet) = source.reader(track.id, asked, to, StartAt::CleanPointBefore)?.next()? {
+            first = first.min(packet.time);
+        }
+    }
+    Ok(first)
 }
 
 fn display(t: CaptureTime) -> String {
@@ -158,6 +182,11 @@ mod tests {
         CaptureTime::from_secs_nanos(s, 0)
     }
 
+    /// As these have no packets, no clean point lies before the start.
+    fn recorded(from: i64, to: i64) -> Window {
+        Window::Recorded { from: t(from), asked: t(from), to: t(to) }
+    }
+
     fn ask(source: &SyntheticSource, url: &str) -> Result<Presentation, Refusal> {
         let target = Target::parse(url).expect("url");
         look_up(source, &target, t(10_000), &Config::default())
@@ -171,7 +200,7 @@ mod tests {
     #[test]
     fn a_store_that_nobody_writes_plays_everything() {
         let p = ask(&store(), "rtsp://h/cam").expect("plays");
-        assert_eq!((p.tracks.len(), p.window), (2, Window::Recorded { from: t(1000), to: t(2500) }));
+        assert_eq!((p.tracks.len(), p.window), (2, recorded(1000, 2500)));
         let p = ask(&store(), "rtsp://h/cam-video").expect("plays");
         assert_eq!((p.name.as_str(), p.window.length_ns()), ("cam-video", Some(1_000_000_000_000)));
     }
@@ -179,9 +208,9 @@ mod tests {
     #[test]
     fn windows_are_cut_to_what_there_is() {
         let p = ask(&store(), "rtsp://h/cam?from=500&to=1200").expect("plays");
-        assert_eq!((p.tracks.len(), p.window), (1, Window::Recorded { from: t(1000), to: t(1200) }));
+        assert_eq!((p.tracks.len(), p.window), (1, recorded(1000, 1200)));
         let p = ask(&store(), "rtsp://h/cam?from=-8200s").expect("plays");
-        assert_eq!(p.window, Window::Recorded { from: t(1800), to: t(2500) });
+        assert_eq!(p.window, recorded(1800, 2500));
         let p = ask(&store(), "rtsp://h/cam?from=2500&to=2500").expect("plays");
         assert_eq!(p.window.length_ns(), Some(WINDOW_NS_MIN));
     }

@@ -181,8 +181,11 @@ mod tests {
     fn a_cameras_description_is_kept_but_for_what_is_ours() {
         let mut t = track(1, "door", "door", 0, 10);
         t.sdp_media = Some("m=video 5004 RTP/AVP/TCP 96 97\r\nc=IN IP4 10.0.0.1\r\nb=AS:500\r\na=rtpmap:96 H264/90000\r\na=fmtp:96 packetization-mode=1;sprop-parameter-sets=Z0I=,aM4=\r\na=control:rtsp://10.0.0.1/t1\r\na=range:npt=0-\r\na=framerate:25\r\na=ssrc:1 cname:x\r\nbroken\r\n".into());
-        let window =
-            Window::Recorded { from: CaptureTime::from_nanos(0), to: CaptureTime::from_nanos(1_500_000_001) };
+        let window = Window::Recorded {
+            from: CaptureTime::from_nanos(0),
+            asked: CaptureTime::from_nanos(0),
+            to: CaptureTime::from_nanos(1_500_000_001),
+        };
         let sdp = of(vec![t.clone()], window);
         assert_eq!(
             sdp,

@@ -103,7 +103,7 @@ pub struct Session {
     pub state: State,
     /// The last sign of life.
     pub seen: Instant,
-    /// Where the next PLAY without a start begins; `None`: at the start of the window.
+    /// Where the next PLAY without a start begins; `None`: at the start that the URL names.
     pub position: Option<CaptureTime>,
     /// Where the current or last PLAY stops.
     pub until: CaptureTime,
@@ -114,32 +114,33 @@ pub struct Session {
 impl Session {
     /// The plan for a PLAY with this `Range`.
     pub fn plan(&mut self, header: Option<&str>) -> Result<Plan, Refusal> {
-        let asked = match header.map(range::parse).transpose() {
-            Ok(asked) => asked,
+        let range = match header.map(range::parse).transpose() {
+            Ok(range) => range,
             Err(RangeError::Invalid) => return Err(invalid("Invalid Range: it can't be read")),
             Err(RangeError::UnknownUnit) => {
                 return Err(Refusal::new(Status::NOT_IMPLEMENTED, "ranges are in npt= or clock= here"));
             }
         };
         match self.presentation.window {
-            Window::Live if matches!(asked, Some(Range::Clock { .. })) => {
+            Window::Live if matches!(range, Some(Range::Clock { .. })) => {
                 Err(invalid("Invalid Range: this is live; add ?from=TIME to the URL for what was recorded"))
             }
             // Clients ask npt=0- of a live stream and mean now.
             Window::Live => Ok(Plan::Live),
-            Window::Recorded { from, to } => self.plan_recorded(asked, from, to),
+            Window::Recorded { from, asked, to } => self.plan_recorded(range, from, asked, to),
         }
     }
 
     fn plan_recorded(
         &mut self,
-        asked: Option<Range>,
+        range: Option<Range>,
         first: CaptureTime,
+        asked: CaptureTime,
         last: CaptureTime,
     ) -> Result<Plan, Refusal> {
         let offset = |ns: i64| CaptureTime::from_nanos(first.nanos().saturating_add(ns));
-        let here = self.position.unwrap_or(first);
-        let (start, end) = match asked {
+        let here = self.position.unwrap_or(asked);
+        let (start, end) = match range {
             None | Some(Range::Npt { start: NptStart::Here, end_ns: None }) => (here, None),
             Some(Range::Npt { start: NptStart::Here, end_ns }) => (here, end_ns.map(offset)),
             Some(Range::Npt { start: NptStart::At(ns), end_ns }) => (offset(ns), end_ns.map(offset)),
@@ -152,18 +153,22 @@ impl Session {
             return Err(invalid(format!("Invalid Range: it is outside of npt=0-{length}")));
         }
         let resume =
-            self.position.is_some() && matches!(asked, None | Some(Range::Npt { start: NptStart::Here, .. }));
+            self.position.is_some() && matches!(range, None | Some(Range::Npt { start: NptStart::Here, .. }));
+        // What lies before the start that the URL names is pre-roll: it begins with the same packet, and is due at once.
+        let start = if resume { start } else { start.max(asked) };
         let from = start.clamp(first, last);
         let to = end.unwrap_or(last).clamp(from, last);
         self.until = to;
-        self.by_clock = matches!(asked, Some(Range::Clock { .. }));
+        self.by_clock = matches!(range, Some(Range::Clock { .. }));
         Ok(Plan::Recorded { from, to, resume })
     }
 
-    /// The `Range` header of a PLAY reply, whose first packet is at `first`.
+    /// The `Range` header of a PLAY reply, whose first packet is at `first`: what is played, not what was asked for (RFC 2326,
+    /// section 10.5). RTP-Info's `rtptime` is the timestamp of the same moment (section 12.33), and so of the first packet: live555
+    /// computes npt from both without a sign, and a packet before `rtptime` would lie half a day ahead.
     pub fn range_reply(&self, first: Option<CaptureTime>) -> String {
         let Window::Recorded { from, .. } = self.presentation.window else { return "npt=now-".to_owned() };
-        let start = first.unwrap_or(from).max(from);
+        let start = first.unwrap_or(from);
         if self.by_clock {
             return format!("clock={}-{}", range::format_clock(start), range::format_clock(self.until));
         }
