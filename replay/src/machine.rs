@@ -392,9 +392,9 @@ impl ServerMachine {
         }
         let ssrc = (self.random)() as u32;
         let Some(connection) = self.connections.get(&id) else { return Err(Status::INTERNAL.into()) };
-        let (peer, local, seen) = (connection.peer, connection.local.ip(), connection.seen);
+        let (peer, local, seen) = (connection.peer, connection.local, connection.seen);
         let carriage = match wanted {
-            Wanted::Udp { rtp, rtcp } => Carriage::Udp { peer: peer.ip(), local, rtp, rtcp },
+            Wanted::Udp { rtp, rtcp } => Carriage::udp(peer, local, rtp, rtcp),
             Wanted::Interleaved(asked) => {
                 let (rtp, rtcp) = choose_channels(&self.channels_of(id), asked)
                     .ok_or(Refusal::new(Status::UNSUPPORTED_TRANSPORT, "no interleaved channels are left"))?;

@@ -15,7 +15,7 @@ use capture::CaptureTime;
 use smallvec::SmallVec;
 use std::collections::VecDeque;
 use std::io::{self, IoSlice};
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::ops::RangeInclusive;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -382,16 +382,14 @@ impl PortPairs {
     /// A bound pair, connected to the client's ports.
     pub fn open(
         &self,
-        local: IpAddr,
-        peer: IpAddr,
-        rtp: u16,
-        rtcp: u16,
+        local: SocketAddr,
+        rtp: SocketAddr,
+        rtcp: SocketAddr,
     ) -> io::Result<(UdpSocket, UdpSocket)> {
         for _ in 0..PAIRS_TRIED_MAX.min(self.pairs) {
             let n = self.next.fetch_add(1, Ordering::Relaxed) % self.pairs;
             let port = self.first + (n * 2) as u16;
-            let bound =
-                bind(local, port, peer, rtp).and_then(|a| Ok((a, bind(local, port + 1, peer, rtcp)?)));
+            let bound = bind(local, port, rtp).and_then(|a| Ok((a, bind(local, port + 1, rtcp)?)));
             if let Ok(pair) = bound {
                 return Ok(pair);
             }
@@ -400,9 +398,10 @@ impl PortPairs {
     }
 }
 
-fn bind(local: IpAddr, port: u16, peer: IpAddr, peer_port: u16) -> io::Result<UdpSocket> {
-    let socket = std::net::UdpSocket::bind(SocketAddr::new(local, port))?;
-    socket.connect(SocketAddr::new(peer, peer_port))?;
+fn bind(mut local: SocketAddr, port: u16, peer: SocketAddr) -> io::Result<UdpSocket> {
+    local.set_port(port);
+    let socket = std::net::UdpSocket::bind(local)?;
+    socket.connect(peer)?;
     socket.set_nonblocking(true)?;
     UdpSocket::from_std(socket)
 }
@@ -411,8 +410,8 @@ fn bind(local: IpAddr, port: u16, peer: IpAddr, peer_port: u16) -> io::Result<Ud
 pub fn open_track(carriage: Carriage, ports: &PortPairs) -> io::Result<(TrackOutlet, Option<(u16, u16)>)> {
     match carriage {
         Carriage::Interleaved { rtp, rtcp, .. } => Ok((TrackOutlet::Tcp { rtp, rtcp }, None)),
-        Carriage::Udp { peer, local, rtp, rtcp } => {
-            let (a, b) = ports.open(local, peer, rtp, rtcp)?;
+        Carriage::Udp { local, rtp, rtcp } => {
+            let (a, b) = ports.open(local, rtp, rtcp)?;
             let told = (a.local_addr()?.port(), b.local_addr()?.port());
             Ok((TrackOutlet::Udp { rtp: Arc::new(a), rtcp: Arc::new(b) }, Some(told)))
         }

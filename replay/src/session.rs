@@ -7,7 +7,7 @@ use crate::range::{self, NptStart, Range, RangeError};
 use crate::response::{Refusal, Status};
 use crate::target::Target;
 use capture::CaptureTime;
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -33,15 +33,25 @@ pub enum Carriage {
     },
     /// In datagrams.
     Udp {
-        /// To this address: the one that the request came from.
-        peer: IpAddr,
-        /// From the address that the request went to.
-        local: IpAddr,
-        /// The client's port for RTP.
-        rtp: u16,
-        /// The client's port for RTCP.
-        rtcp: u16,
+        /// From the address that the request went to; the port is the server's to choose.
+        local: SocketAddr,
+        /// To this one goes RTP.
+        rtp: SocketAddr,
+        /// To this one goes RTCP.
+        rtcp: SocketAddr,
     },
+}
+
+impl Carriage {
+    /// Datagrams to two ports of the client, between the addresses of its connection. Those are taken as they are: a link-local
+    /// address of IPv6 leads nowhere without its scope (RFC 4007, section 6).
+    pub fn udp(peer: SocketAddr, local: SocketAddr, rtp: u16, rtcp: u16) -> Self {
+        let at = |mut address: SocketAddr, port| {
+            address.set_port(port);
+            address
+        };
+        Self::Udp { local: at(local, 0), rtp: at(peer, rtp), rtcp: at(peer, rtcp) }
+    }
 }
 
 /// One track that was set up.
@@ -192,4 +202,18 @@ impl Session {
 
 fn invalid(reason: impl Into<String>) -> Refusal {
     Refusal::new(Status::INVALID_RANGE, reason)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::net::SocketAddrV6;
+
+    #[test]
+    fn datagrams_to_a_link_local_address_keep_its_scope() {
+        let link_local = |port| SocketAddrV6::new([0xfe80, 0, 0, 0, 0, 0, 0, 1].into(), port, 0, 7).into();
+        let carriage = Carriage::udp(link_local(1234), link_local(8554), 5000, 5003);
+        let expected = Carriage::Udp { local: link_local(0), rtp: link_local(5000), rtcp: link_local(5003) };
+        assert_eq!(carriage, expected);
+    }
 }

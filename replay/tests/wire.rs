@@ -7,6 +7,7 @@ mod skip;
 
 use common::*;
 use replay::{Bound, Config, RtspServer};
+use std::net::{SocketAddr, SocketAddrV6};
 use std::time::{Duration, Instant};
 use tokio::net::UdpSocket;
 
@@ -363,6 +364,42 @@ async fn an_ipv4_client_of_an_ipv6_listener_is_served_as_one() {
     }
     let stats = server.handle.stats();
     assert!(stats.clients.iter().all(|client| client.peer.is_ipv4()), "{stats:?}");
+}
+
+/// An address of this machine that is valid on one of its links alone.
+fn link_local() -> Option<SocketAddrV6> {
+    // As proc(5) has it: address, number of the interface, prefix, scope, flags, name; the numbers in hexadecimal.
+    let table = std::fs::read_to_string("/proc/net/if_inet6").ok()?;
+    table.lines().find_map(|line| {
+        let words: Vec<&str> = line.split_ascii_whitespace().collect();
+        let ip = words.first()?.starts_with("fe80").then_some(u128::from_str_radix(words[0], 16).ok()?)?;
+        Some(SocketAddrV6::new(ip.into(), 0, 0, u32::from_str_radix(words.get(1)?, 16).ok()?))
+    })
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_link_local_client_gets_datagrams() {
+    let Some(address) = link_local() else {
+        return skip::skip("wire, fe80::", "this machine has no link-local address of IPv6");
+    };
+    let Ok(bound) = Bound::to(address.into()) else {
+        return skip::skip("wire, fe80::", "this machine's link-local address can't be bound yet");
+    };
+    let server = Running::start_at(bound, ten_seconds(), Config::default());
+    let mut c = Client::connect(server.address).await;
+    let a = UdpSocket::bind(SocketAddr::from(address)).await.expect("binds");
+    let port = a.local_addr().expect("address").port();
+    let url = server.url("/door");
+    let transport = format!("Transport: RTP/AVP;unicast;client_port={port}-{port}\r\n");
+    let setup = c.ask("SETUP", &url, &transport).await;
+    assert_eq!(setup.status, 200, "{}", setup.text);
+    c.ask("PLAY", &url, &format!("Session: {}\r\n", setup.session())).await;
+    let mut buffer = vec![0; 2048];
+    for _ in 0..3 {
+        let received = tokio::time::timeout(Duration::from_secs(3), a.recv_from(&mut buffer)).await;
+        let (_, from) = received.expect("in time").expect("receives");
+        assert_eq!(from.ip(), server.address.ip());
+    }
 }
 
 /// RFC 2326, section 10.7.

@@ -76,6 +76,7 @@ impl ServerMachine {
                 format!("RTP/AVP/TCP;unicast;interleaved={rtp}-{rtcp};ssrc={ssrc:08X};mode=\"PLAY\"")
             }
             (Carriage::Udp { rtp, rtcp, .. }, Some((a, b))) => {
+                let (rtp, rtcp) = (rtp.port(), rtcp.port());
                 format!(
                     "RTP/AVP;unicast;client_port={rtp}-{rtcp};server_port={a}-{b};ssrc={ssrc:08X};mode=\"PLAY\""
                 )
