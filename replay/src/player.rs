@@ -26,7 +26,7 @@ use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant};
 use tokio::net::UdpSocket;
 use tokio::sync::mpsc;
-use tokio::task::AbortHandle;
+use tokio::task::JoinSet;
 use tokio::time::{sleep, sleep_until};
 
 /// What the server tells a player. At most a few wait: each connection has one request under way.
@@ -89,14 +89,8 @@ pub struct PlayerContext {
 struct Slot {
     index: usize,
     rewriter: Rewriter,
-    /// What listens at its UDP ports, and holds them.
-    receivers: Vec<AbortHandle>,
-}
-
-impl Drop for Slot {
-    fn drop(&mut self) {
-        self.receivers.iter().for_each(AbortHandle::abort);
-    }
+    /// What listens at its UDP ports, and holds them. Dropped, they end, but a while later.
+    receivers: JoinSet<()>,
 }
 
 /// The task.
@@ -191,10 +185,17 @@ impl Player {
             }
         };
         let notes = self.context.notes.clone();
-        // Its ports are closed before the answer.
-        drop(self);
+        self.close().await;
         if let Some(ticket) = asked {
             let _ = notes.send(Note::TornDown { ticket }).await;
+        }
+    }
+
+    /// When this returns, its ports are closed: its client may set up again at once, and there may be no others.
+    async fn close(mut self) {
+        drop(self.outlet);
+        for slot in self.slots.iter_mut().flatten() {
+            slot.receivers.shutdown().await;
         }
     }
 
@@ -217,11 +218,14 @@ impl Player {
                 let main = sdp::main_payload_type(info);
                 let rewriter =
                     Rewriter::new(track.ssrc, (random >> 48) as u16 >> 1, random as u32, rate, main, known);
-                let mut receivers = Vec::new();
+                let mut receivers = JoinSet::new();
                 if let TrackOutlet::Udp { rtp, rtcp } = &way {
                     for socket in [rtp, rtcp] {
-                        let task = receive(socket.clone(), self.context.session, self.context.notes.clone());
-                        receivers.push(tokio::spawn(task).abort_handle());
+                        receivers.spawn(receive(
+                            socket.clone(),
+                            self.context.session,
+                            self.context.notes.clone(),
+                        ));
                     }
                 }
                 let slot = Some(Slot { index: track.index, rewriter, receivers });
@@ -257,7 +261,9 @@ impl Player {
                 taken = matches!(flushed.await, Ok(Ok(())));
             }
             self.outlet.remove(n);
-            self.slots[n] = None;
+            if let Some(mut slot) = self.slots[n].take() {
+                slot.receivers.shutdown().await;
+            }
         }
         self.note(Note::TornDown { ticket }).await;
         if !taken {
@@ -655,3 +661,7 @@ async fn receive(socket: Arc<UdpSocket>, session: SessionKey, notes: mpsc::Sende
         }
     }
 }
+
+#[cfg(test)]
+#[path = "player_tests.rs"]
+mod tests;
