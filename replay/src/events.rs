@@ -83,12 +83,13 @@ pub enum Event {
         /// The track's place in the presentation.
         index: usize,
     },
-    /// The session is over: end its player, with a BYE where it still reaches the client.
+    /// The session is over: end its player, with a BYE where it still reaches the client, and its ports free before the answer with
+    /// [`crate::machine::ServerMachine::handle_torn_down`].
     Close {
+        /// To answer with.
+        ticket: Ticket,
         /// The session.
         session: SessionKey,
-        /// To answer with [`crate::machine::ServerMachine::handle_torn_down`] when that is done, if the client asked for it.
-        ticket: Option<Ticket>,
     },
     /// Close the connection once everything written is out.
     Disconnect {

@@ -25,33 +25,12 @@ use std::time::Instant;
 /// What can't be answered at once.
 #[derive(Debug)]
 enum Pending {
-    Describe {
-        target: Box<Target>,
-    },
-    Setup {
-        target: Box<Target>,
-        wanted: Wanted,
-        session: Option<SessionKey>,
-        user_agent: String,
-    },
-    Prepare {
-        session: SessionKey,
-        track: usize,
-        created: bool,
-    },
-    Play {
-        session: SessionKey,
-        scale: bool,
-        speed: bool,
-    },
-    Pause {
-        session: SessionKey,
-    },
-    /// The tracks keep their channels until their last packet is out: a new track would get an old one's BYE.
-    Teardown {
-        session: SessionKey,
-        tracks: Vec<SessionTrack>,
-    },
+    Describe { target: Box<Target> },
+    Setup { target: Box<Target>, wanted: Wanted, session: Option<SessionKey>, user_agent: String },
+    Prepare { session: SessionKey, track: usize, created: bool },
+    Play { session: SessionKey, scale: bool, speed: bool },
+    Pause { session: SessionKey },
+    Teardown { session: SessionKey },
 }
 
 #[derive(Debug)]
@@ -79,6 +58,9 @@ pub struct ServerMachine {
     sessions: HashMap<SessionKey, Session>,
     by_id: HashMap<String, SessionKey>,
     waiting: HashMap<Ticket, Waiting>,
+    /// Tracks that the acting side is to end, whether or not a client waits for that. They keep their channels until their last
+    /// packet is out: a new track would get an old one's BYE.
+    ending: HashMap<Ticket, Vec<SessionTrack>>,
     events: VecDeque<Event>,
     next: u64,
     errors: u64,
@@ -98,6 +80,7 @@ impl ServerMachine {
             sessions: HashMap::new(),
             by_id: HashMap::new(),
             waiting: HashMap::new(),
+            ending: HashMap::new(),
             events: VecDeque::new(),
             next: 0,
             errors: 0,
@@ -216,11 +199,10 @@ impl ServerMachine {
         let outcome = self.dispatch(id, request, now);
         let response = match outcome {
             Ok(Outcome::Reply(response)) => response,
-            Ok(Outcome::Later(what, event)) => {
-                let ticket = Ticket(self.number());
+            Ok(Outcome::Later(ticket, what, event)) => {
                 let cseq = cseq.unwrap_or_default();
                 self.waiting.insert(ticket, Waiting { connection: id, cseq, uri: request.uri.clone(), what });
-                self.events.push_back(event(ticket));
+                self.events.push_back(event);
                 return;
             }
             Err(Rejection { refusal, headers }) => {
@@ -254,10 +236,9 @@ impl ServerMachine {
                     .into());
                 }
                 let target = Box::new(parse_target(&request.uri)?);
-                Ok(later(Pending::Describe { target: target.clone() }, |ticket| Event::LookUp {
-                    ticket,
-                    target,
-                }))
+                let ticket = self.ticket();
+                let what = Pending::Describe { target: target.clone() };
+                Ok(Outcome::Later(ticket, what, Event::LookUp { ticket, target }))
             }
             Method::Setup => self.setup(id, request, session),
             Method::Play => self.play(require(session)?, request),
@@ -343,9 +324,9 @@ impl ServerMachine {
                 self.prepare(id, &request.uri, &target, wanted, session, presentation, user_agent)
             }
             None => {
-                Ok(later(Pending::Setup { target: target.clone(), wanted, session, user_agent }, |ticket| {
-                    Event::LookUp { ticket, target }
-                }))
+                let ticket = self.ticket();
+                let what = Pending::Setup { target: target.clone(), wanted, session, user_agent };
+                Ok(Outcome::Later(ticket, what, Event::LookUp { ticket, target }))
             }
         }
     }
@@ -409,14 +390,10 @@ impl ServerMachine {
         if let Some(session) = self.sessions.get_mut(&key) {
             session.tracks.push(track.clone());
         }
-        Ok(later(Pending::Prepare { session: key, track: index, created }, move |ticket| Event::Prepare {
-            ticket,
-            session: key,
-            presentation,
-            track,
-            peer,
-            user_agent,
-        }))
+        let ticket = self.ticket();
+        let what = Pending::Prepare { session: key, track: index, created };
+        let event = Event::Prepare { ticket, session: key, presentation, track, peer, user_agent };
+        Ok(Outcome::Later(ticket, what, event))
     }
 
     fn create_session(
@@ -467,7 +444,8 @@ impl ServerMachine {
             scale: request.header("Scale").is_some(),
             speed: request.header("Speed").is_some(),
         };
-        Ok(later(what, move |ticket| Event::Play { ticket, session: key, plan }))
+        let ticket = self.ticket();
+        Ok(Outcome::Later(ticket, what, Event::Play { ticket, session: key, plan }))
     }
 
     fn pause(&mut self, key: SessionKey) -> Result<Outcome, Rejection> {
@@ -479,10 +457,9 @@ impl ServerMachine {
             }
             State::Playing => {
                 session.state = State::Changing;
-                Ok(later(Pending::Pause { session: key }, move |ticket| Event::Pause {
-                    ticket,
-                    session: key,
-                }))
+                let ticket = self.ticket();
+                let what = Pending::Pause { session: key };
+                Ok(Outcome::Later(ticket, what, Event::Pause { ticket, session: key }))
             }
         }
     }
@@ -507,27 +484,20 @@ impl ServerMachine {
                     return Err(Status::NOT_VALID_IN_STATE.into());
                 }
                 let track = session.tracks.remove(place);
-                let index = track.index;
-                return Ok(later(Pending::Teardown { session: key, tracks: vec![track] }, move |ticket| {
-                    Event::Remove { ticket, session: key, index }
-                }));
+                let (ticket, index) = (self.ticket(), track.index);
+                self.ending.insert(ticket, vec![track]);
+                let what = Pending::Teardown { session: key };
+                return Ok(Outcome::Later(ticket, what, Event::Remove { ticket, session: key, index }));
             }
         }
-        let tracks = self.forget(key).map(|s| s.tracks).unwrap_or_default();
-        Ok(later(Pending::Teardown { session: key, tracks }, move |ticket| Event::Close {
-            session: key,
-            ticket: Some(ticket),
-        }))
+        let Some((ticket, event)) = self.end(key) else { return Err(Status::SESSION_NOT_FOUND.into()) };
+        Ok(Outcome::Later(ticket, Pending::Teardown { session: key }, event))
     }
 
     /// The interleaved channels of a connection that are in use.
     fn channels_of(&self, id: ConnectionId) -> [bool; 256] {
         let mut used = [false; 256];
-        let ending = self.waiting.values().filter_map(|w| match &w.what {
-            Pending::Teardown { tracks, .. } => Some(tracks),
-            _ => None,
-        });
-        for track in self.sessions.values().map(|s| &s.tracks).chain(ending).flatten() {
+        for track in self.sessions.values().map(|s| &s.tracks).chain(self.ending.values()).flatten() {
             if let Carriage::Interleaved { connection, rtp, rtcp } = track.carriage
                 && connection == id
             {
@@ -538,16 +508,18 @@ impl ServerMachine {
         used
     }
 
-    fn forget(&mut self, key: SessionKey) -> Option<Session> {
+    /// Forgets a session; what is left to do is in the event.
+    fn end(&mut self, key: SessionKey) -> Option<(Ticket, Event)> {
         let session = self.sessions.remove(&key)?;
         self.by_id.remove(&session.id);
-        Some(session)
+        let ticket = self.ticket();
+        self.ending.insert(ticket, session.tracks);
+        Some((ticket, Event::Close { ticket, session: key }))
     }
 
     fn close(&mut self, key: SessionKey) {
-        if self.forget(key).is_some() {
-            self.events.push_back(Event::Close { session: key, ticket: None });
-        }
+        let ended = self.end(key);
+        self.events.extend(ended.map(|(_, event)| event));
     }
 
     fn refuse(&mut self, waiting: &Waiting, refusal: Refusal) {
@@ -571,21 +543,20 @@ impl ServerMachine {
         Some(format!("{};timeout={}", session.id, self.config.session_timeout.as_secs()))
     }
 
+    fn ticket(&mut self) -> Ticket {
+        Ticket(self.number())
+    }
+
     fn number(&mut self) -> u64 {
         self.next += 1;
         self.next
     }
 }
 
-type Ask = Box<dyn FnOnce(Ticket) -> Event>;
-
 enum Outcome {
     Reply(Response),
-    Later(Pending, Ask),
-}
-
-fn later(what: Pending, event: impl FnOnce(Ticket) -> Event + 'static) -> Outcome {
-    Outcome::Later(what, Box::new(event))
+    /// When the acting side has answered the event, which has the same ticket.
+    Later(Ticket, Pending, Event),
 }
 
 /// A refusal with headers of its own.

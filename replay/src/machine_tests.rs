@@ -94,7 +94,7 @@ impl Bench {
                 }
                 Event::Close { ticket, .. } => {
                     self.others.push("close");
-                    ticket.into_iter().for_each(|ticket| self.machine.handle_torn_down(ticket));
+                    self.machine.handle_torn_down(ticket);
                 }
                 Event::Disconnect { .. } => self.others.push("disconnect"),
             }
@@ -338,6 +338,38 @@ fn channels_are_free_again_when_what_had_them_is_torn_down() {
     assert!(!b.machine.channels_of(C1)[4]);
 }
 
+/// Its BYE is still to come: on a channel that another track has by then, it would end that one.
+#[test]
+fn what_timed_out_keeps_its_channels_until_its_player_has_ended() {
+    let mut b = Bench::new();
+    b.session(TCP);
+    b.elapsed += Duration::from_secs(65);
+    // The connection itself is in use.
+    b.ask(C1, "OPTIONS", "*", "");
+    let now = b.now();
+    b.machine.handle_timeout(now);
+    let Some(Event::Close { ticket, .. }) = b.machine.poll_event() else { panic!("the session ends") };
+    let set_up =
+        |b: &mut Bench| b.ask(C1, "SETUP", &format!("{URL}/trackID=1"), &format!("Transport: {TCP}\r\n"));
+    let r = set_up(&mut b);
+    assert!(r.contains("interleaved=0-1;"), "{r}");
+    b.machine.handle_torn_down(ticket);
+    let r = set_up(&mut b);
+    assert!(r.contains("interleaved=4-5;"), "{r}");
+    // Nor does it matter that who asked for the end has gone meanwhile.
+    let s = r.split("Session: ").nth(1).and_then(|s| s.split(';').next()).expect("session").to_owned();
+    let c3 = ConnectionId(3);
+    b.connect(c3, "10.0.0.1:2");
+    let mut d = Decoder::new(10_000);
+    d.handle_bytes(format!("TEARDOWN {URL} RTSP/1.0\r\nCSeq: 1\r\nSession: {s}\r\n\r\n").as_bytes());
+    let Ok(Some(Incoming::Request(request))) = d.poll() else { panic!("a request") };
+    b.machine.handle_request(c3, &request, now);
+    b.machine.handle_disconnected(c3);
+    assert!(b.machine.channels_of(C1)[4]);
+    b.drain();
+    assert!(!b.machine.channels_of(C1)[4] && b.machine.ending.is_empty());
+}
+
 #[test]
 fn a_track_is_torn_down_alone_and_the_last_one_with_its_session() {
     let mut b = Bench::new();
@@ -405,6 +437,6 @@ proptest! {
             b.tick(wait);
         }
         prop_assert_eq!(b.machine.sessions.len(), b.machine.by_id.len());
-        prop_assert!(b.machine.waiting.is_empty());
+        prop_assert!(b.machine.waiting.is_empty() && b.machine.ending.is_empty());
     }
 }

@@ -63,7 +63,7 @@ pub enum Command {
     },
     /// End.
     Close {
-        /// To answer with when everything is said, if somebody waits for it.
+        /// To answer with when everything is said; `None` when nobody is there to be answered.
         ticket: Option<Ticket>,
     },
 }

@@ -451,11 +451,11 @@ impl Core {
                     self.machine.handle_torn_down(ticket);
                 }
             }
-            Event::Close { session, ticket } => {
-                let taken = self.command(session, Command::Close { ticket });
+            Event::Close { ticket, session } => {
+                let taken = self.command(session, Command::Close { ticket: Some(ticket) });
                 self.players.remove(&session);
                 self.counters.remove(session.0);
-                if let Some(ticket) = ticket.filter(|_| !taken) {
+                if !taken {
                     self.machine.handle_torn_down(ticket);
                 }
             }

@@ -33,9 +33,9 @@ impl ServerMachine {
                     user_agent.clone(),
                 );
                 match prepared {
-                    Ok(Outcome::Later(what, event)) => {
+                    Ok(Outcome::Later(ticket, what, event)) => {
                         self.waiting.insert(ticket, Waiting { what, ..waiting });
-                        self.events.push_back(event(ticket));
+                        self.events.push_back(event);
                     }
                     Ok(Outcome::Reply(response)) => {
                         self.reply(waiting.connection, Some(&waiting.cseq), &response, None);
@@ -124,8 +124,9 @@ impl ServerMachine {
 
     /// The answer to [`Event::Remove`] and [`Event::Close`]: nothing more comes of what was torn down.
     pub fn handle_torn_down(&mut self, ticket: Ticket) {
+        self.ending.remove(&ticket);
         let Some(waiting) = self.waiting.remove(&ticket) else { return };
-        let Pending::Teardown { session: key, .. } = waiting.what else { return };
+        let Pending::Teardown { session: key } = waiting.what else { return };
         let response = with_session(Response::new(Status::OK), self.session_header(key));
         self.reply(waiting.connection, Some(&waiting.cseq), &response, None);
     }
