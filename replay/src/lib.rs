@@ -2,7 +2,7 @@
 //!
 //! The pure half understands: [`request`], [`target`], [`range`], [`transport`], [`session`] and [`machine`] the dialogue,
 //! [`sdp`] and [`rtcp`] what is said besides, [`pacer`] and [`rewrite`] when and with which numbers packets
-//! go. The acting half is thin: [`server`], [`player`], [`feed`], [`merge`], [`outlet`]. What a client sees is described in
+//! go. The acting half is thin: [`server`], [`player`], [`feed`], [`merge`], [`outlet`], [`writer`]. What a client sees is described in
 //! `docs/replay.md`.
 
 mod burst;
@@ -30,6 +30,7 @@ mod stats;
 mod synthetic;
 mod target;
 mod transport;
+mod writer;
 
 pub use config::{Config, DEFAULT_ADDRESS};
 pub use server::{BindError, Bound, RtspServer, ServerHandle};

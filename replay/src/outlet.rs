@@ -10,6 +10,7 @@ use crate::rewrite::{RTP_HEADER_LEN, Rewritten};
 use crate::session::Carriage;
 use crate::source::{Packet, Payload};
 use crate::stats::{ClientCounters, LARGE_DATAGRAM_BYTES};
+use crate::writer::{SharedWriter, Turn};
 use bytes::Bytes;
 use capture::CaptureTime;
 use smallvec::SmallVec;
@@ -20,13 +21,8 @@ use std::ops::RangeInclusive;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Instant;
-use tokio::io::{AsyncWriteExt, Interest};
+use tokio::io::Interest;
 use tokio::net::UdpSocket;
-use tokio::net::tcp::OwnedWriteHalf;
-use tokio::sync::{Mutex, OwnedMutexGuard};
-
-/// The writing half of an RTSP connection, shared by its replies and its sessions' players.
-pub type SharedWriter = Arc<Mutex<OwnedWriteHalf>>;
 
 const INTERLEAVED_HEADER_LEN: usize = 4;
 /// Slices handed to the kernel at once; the limit is IOV_MAX, 1024.
@@ -128,8 +124,8 @@ pub struct Outlet {
     last: Option<CaptureTime>,
     /// Bytes of the first frame that are out already.
     written: usize,
-    /// Held while a frame is partly out: nobody else may write in between.
-    guard: Option<OwnedMutexGuard<OwnedWriteHalf>>,
+    /// Held while a frame is partly out: nobody else may write in between. Let go of before its end, it is the connection's last.
+    turn: Option<Turn>,
     counters: Arc<ClientCounters>,
     /// The client's ports refused datagrams in a row.
     refused: u32,
@@ -146,7 +142,7 @@ impl Outlet {
             bytes: 0,
             last: None,
             written: 0,
-            guard: None,
+            turn: None,
             counters,
             refused: 0,
             burst: Burst::default(),
@@ -238,7 +234,7 @@ impl Outlet {
     pub fn drop_unsent(&mut self) {
         self.frames.truncate(usize::from(self.is_torn()));
         if !self.is_torn() {
-            self.guard = None;
+            self.turn = None;
         }
         self.bytes = self.frames.iter().map(|f| f.len).sum();
     }
@@ -249,24 +245,25 @@ impl Outlet {
             match self.tracks.get(first.slot) {
                 Some(TrackOutlet::Tcp { .. }) => self.flush_tcp().await?,
                 Some(TrackOutlet::Udp { .. }) => self.flush_udp().await,
+                // The rest of it can't be sent any more.
+                Some(TrackOutlet::Gone) | None if self.is_torn() => return Err(OutletError::Broken),
                 Some(TrackOutlet::Gone) | None => {
-                    self.written = 0;
                     if let Some(frame) = self.frames.pop_front() {
                         self.bytes -= frame.len;
                     }
                 }
             }
         }
-        self.guard = None;
+        self.turn = None;
         Ok(())
     }
 
     async fn flush_tcp(&mut self) -> Result<(), OutletError> {
-        if self.guard.is_none() {
-            let Some(writer) = self.writer.clone() else { return Err(OutletError::Broken) };
-            self.guard = Some(writer.lock_owned().await);
+        if self.turn.is_none() {
+            let Some(writer) = &self.writer else { return Err(OutletError::Broken) };
+            self.turn = Some(writer.turn().await.map_err(|_| OutletError::Broken)?);
         }
-        let Some(guard) = &mut self.guard else { return Err(OutletError::Broken) };
+        let Some(turn) = &mut self.turn else { return Err(OutletError::Broken) };
         let mut slices = Vec::with_capacity(SLICES_MAX.min(self.frames.len() * 3));
         for frame in &self.frames {
             if !matches!(self.tracks.get(frame.slot), Some(TrackOutlet::Tcp { .. }))
@@ -278,15 +275,18 @@ impl Outlet {
         }
         let mut rest = &mut slices[..];
         IoSlice::advance_slices(&mut rest, self.written);
-        let n = guard.write_vectored(rest).await.map_err(|_| OutletError::Broken)?;
+        let n = turn.write_frames(rest).await.map_err(|_| OutletError::Broken)?;
         if n == 0 {
             return Err(OutletError::Broken);
         }
         drop(slices);
         self.advance(n);
+        if let Some(turn) = &mut self.turn {
+            turn.set_torn(self.written > 0);
+        }
         if self.written == 0 {
             // Between two frames others may write: a reply need not wait for the whole batch.
-            self.guard = None;
+            self.turn = None;
         }
         Ok(())
     }

@@ -8,7 +8,7 @@ use crate::config::Config;
 use crate::events::{Started, Ticket, TrackStart};
 use crate::feed::{Feed, LiveFeed, StoreFeed, wall_clock};
 use crate::merge::{MergedReader, Queue, Start, Wanted};
-use crate::outlet::{Frame, Outlet, PortPairs, SharedWriter, TrackOutlet, open_track};
+use crate::outlet::{Frame, Outlet, PortPairs, TrackOutlet, open_track};
 use crate::pacer::{Mode, Pacer, Presentation as PresentationTime};
 use crate::presentation::Presentation;
 use crate::response::{Refusal, Status};
@@ -16,9 +16,10 @@ use crate::rewrite::Rewriter;
 use crate::rtcp::{self, Report};
 use crate::sdp;
 use crate::server::Note;
-use crate::session::{Plan, SessionKey, SessionTrack};
+use crate::session::{Carriage, ConnectionId, Plan, SessionKey, SessionTrack};
 use crate::source::{MediaKind, Source, SourceError};
 use crate::stats::ClientCounters;
+use crate::writer::SharedWriter;
 use capture::CaptureTime;
 use std::num::NonZeroU32;
 use std::sync::Arc;
@@ -100,6 +101,8 @@ pub struct Player {
     /// `None` where a track was torn down: packets and outlet go by the place.
     slots: Vec<Option<Slot>>,
     outlet: Outlet,
+    /// The connection that carries its interleaved tracks.
+    carrier: Option<ConnectionId>,
     last_play: Option<Instant>,
     /// A command that came while a batch was on its way.
     stashed: Option<Command>,
@@ -157,7 +160,7 @@ impl Player {
     /// A player without tracks.
     pub fn new(context: PlayerContext, commands: mpsc::Receiver<Command>) -> Self {
         let outlet = Outlet::new(context.counters.clone());
-        Self { context, commands, slots: vec![], outlet, last_play: None, stashed: None }
+        Self { context, commands, slots: vec![], outlet, carrier: None, last_play: None, stashed: None }
     }
 
     /// Runs until the session is closed.
@@ -204,6 +207,14 @@ impl Player {
         let _ = self.context.notes.send(note).await;
     }
 
+    /// Its client takes nothing any more: what is partly out will never be whole, so that only closing is left of the connection. To be
+    /// said before any answer that would be written into the rest.
+    async fn lost(&self) {
+        if let Some(connection) = self.carrier {
+            self.note(Note::Lost { connection }).await;
+        }
+    }
+
     async fn prepare(&mut self, ticket: Ticket, track: SessionTrack, writer: Option<SharedWriter>) {
         let opened = open_track(track.carriage, &self.context.ports);
         let result = match (opened, self.context.presentation.tracks.get(track.index)) {
@@ -229,6 +240,9 @@ impl Player {
                     }
                 }
                 let slot = Some(Slot { index: track.index, rewriter, receivers });
+                if let Carriage::Interleaved { connection, .. } = track.carriage {
+                    self.carrier = Some(connection);
+                }
                 let free = self.slots.iter().position(Option::is_none);
                 self.outlet.add(free.unwrap_or(self.slots.len()), way, writer);
                 match free {
@@ -265,10 +279,10 @@ impl Player {
                 slot.receivers.shutdown().await;
             }
         }
-        self.note(Note::TornDown { ticket }).await;
         if !taken {
-            self.note(Note::Lost { session: self.context.session }).await;
+            self.lost().await;
         }
+        self.note(Note::TornDown { ticket }).await;
         taken
     }
 
@@ -432,7 +446,7 @@ impl Player {
                     Sent::Interrupted if self.interrupted(play).await => continue,
                     Sent::Interrupted => return false,
                     Sent::Lost => {
-                        self.note(Note::Lost { session: self.context.session }).await;
+                        self.lost().await;
                         return false;
                     }
                 }
@@ -583,7 +597,7 @@ impl Player {
         if !self.outlet.is_idle() {
             let finished = tokio::time::timeout(self.context.config.stall_timeout, self.outlet.flush()).await;
             if !matches!(finished, Ok(Ok(()))) {
-                self.note(Note::Lost { session: self.context.session }).await;
+                self.lost().await;
                 return false;
             }
         }
@@ -604,8 +618,9 @@ impl Player {
     }
 
     async fn last_words(&mut self) {
-        if tokio::time::timeout(LAST_WORDS, self.outlet.flush()).await.is_err() && self.outlet.is_torn() {
-            self.note(Note::Lost { session: self.context.session }).await;
+        let said = tokio::time::timeout(LAST_WORDS, self.outlet.flush()).await;
+        if !matches!(said, Ok(Ok(()))) && self.outlet.is_torn() {
+            self.lost().await;
         }
         self.outlet.drop_unsent();
     }

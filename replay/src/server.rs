@@ -7,7 +7,7 @@ use crate::config::Config;
 use crate::events::{Event, Now, Started, Ticket};
 use crate::feed::wall_clock;
 use crate::machine::ServerMachine;
-use crate::outlet::{PortPairs, SharedWriter};
+use crate::outlet::PortPairs;
 use crate::player::{Command, Player, PlayerContext};
 use crate::presentation::{Presentation, look_up};
 use crate::request::{Decoder, Incoming, Request};
@@ -16,6 +16,7 @@ use crate::rtcp;
 use crate::session::{Carriage, ConnectionId, SessionKey};
 use crate::source::Source;
 use crate::stats::{ClientCounters, ClientFacts, Counters, ServerStats};
+use crate::writer::SharedWriter;
 use capture::CaptureTime;
 use std::collections::HashMap;
 use std::future::Future;
@@ -25,10 +26,10 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::AsyncReadExt;
 use tokio::net::TcpStream;
 use tokio::net::tcp::OwnedReadHalf;
-use tokio::sync::{Mutex, mpsc};
+use tokio::sync::mpsc;
 use tokio::task::{AbortHandle, JoinSet};
 
 /// Why the server can't listen.
@@ -262,8 +263,8 @@ pub enum Note {
     },
     /// A client's connection takes nothing any more.
     Lost {
-        /// Whose.
-        session: SessionKey,
+        /// Which one. Its session may have ended before.
+        connection: ConnectionId,
     },
 }
 
@@ -278,16 +279,10 @@ struct ConnectionHandle {
     task: AbortHandle,
 }
 
-struct PlayerHandle {
-    commands: mpsc::Sender<Command>,
-    /// The connection that carries its interleaved tracks.
-    carrier: Option<ConnectionId>,
-}
-
 struct Core {
     machine: ServerMachine,
     connections: HashMap<ConnectionId, ConnectionHandle>,
-    players: HashMap<SessionKey, PlayerHandle>,
+    players: HashMap<SessionKey, mpsc::Sender<Command>>,
     player_tasks: JoinSet<()>,
     source: Arc<dyn Source>,
     config: Config,
@@ -345,7 +340,7 @@ impl Core {
         self.next_connection += 1;
         let id = ConnectionId(self.next_connection);
         let (reader, writer) = stream.into_split();
-        let writer = Arc::new(Mutex::new(writer));
+        let writer = SharedWriter::new(writer);
         let (replies, outgoing) = mpsc::channel(REPLIES_MAX);
         let task = ConnectionTask {
             id,
@@ -379,11 +374,12 @@ impl Core {
             Note::Ended { session } => self.machine.handle_ended(session, now()),
             Note::Receipt { session } => self.machine.handle_receipt(session, now()),
             Note::Refused { session } => self.machine.handle_refused(session),
-            Note::Lost { session } => {
-                if let Some(id) = self.players.get(&session).and_then(|p| p.carrier) {
-                    tracing::info!(connection = id.0, "a client takes nothing any more and is disconnected");
-                    self.forget(id);
-                }
+            Note::Lost { connection } => {
+                tracing::info!(
+                    connection = connection.0,
+                    "a client takes nothing any more and is disconnected"
+                );
+                self.forget(connection);
             }
         }
         self.drain_events();
@@ -413,7 +409,7 @@ impl Core {
     fn carry_out(&mut self, event: Event) {
         match event {
             Event::Reply { connection, bytes, starts } => {
-                let starts = starts.and_then(|k| self.players.get(&k)).map(|p| p.commands.clone());
+                let starts = starts.and_then(|k| self.players.get(&k)).cloned();
                 self.send_out(connection, Outgoing::Reply { bytes, starts });
             }
             Event::Disconnect { connection } => self.send_out(connection, Outgoing::Disconnect),
@@ -434,9 +430,6 @@ impl Core {
                 let writer = carrier.and_then(|c| self.connections.get(&c)).map(|c| c.writer.clone());
                 if !self.players.contains_key(&session) {
                     self.start_player(session, presentation, peer, user_agent, transport);
-                }
-                if let Some(player) = self.players.get_mut(&session) {
-                    player.carrier = carrier.or(player.carrier);
                 }
                 self.command(session, Command::Prepare { ticket, track, writer });
             }
@@ -499,12 +492,12 @@ impl Core {
             notes: self.notes.clone(),
         };
         self.player_tasks.spawn(Player::new(context, receiver).run());
-        self.players.insert(session, PlayerHandle { commands, carrier: None });
+        self.players.insert(session, commands);
     }
 
     /// A player that does not take its commands has none left to come: dropping its channel closes it. False if it did not take this one.
     fn command(&mut self, session: SessionKey, command: Command) -> bool {
-        let taken = self.players.get(&session).is_some_and(|p| p.commands.try_send(command).is_ok());
+        let taken = self.players.get(&session).is_some_and(|p| p.try_send(command).is_ok());
         if !taken {
             self.players.remove(&session);
         }
@@ -563,9 +556,8 @@ impl ConnectionTask {
                 },
                 outgoing = self.outgoing.recv() => match outgoing {
                     Some(Outgoing::Reply { bytes, starts }) => {
-                        let written = tokio::time::timeout(self.stall_timeout, async {
-                            self.writer.lock().await.write_all(&bytes).await
-                        });
+                        let written =
+                            tokio::time::timeout(self.stall_timeout, self.writer.write_answer(&bytes));
                         if !matches!(written.await, Ok(Ok(()))) {
                             return;
                         }
@@ -576,7 +568,7 @@ impl ConnectionTask {
                         answered = true;
                     }
                     Some(Outgoing::Disconnect) => {
-                        let _ = self.writer.lock().await.shutdown().await;
+                        self.writer.shut_down().await;
                         return;
                     }
                     None => return,

@@ -317,6 +317,11 @@ impl Client {
         }
     }
 
+    /// What was read and is no whole answer or frame yet.
+    pub fn unread(&self) -> &[u8] {
+        &self.buffer
+    }
+
     pub async fn frame(&mut self) -> Option<(u8, Vec<u8>)> {
         if let Some(f) = self.frames.pop_front() {
             return Some(f);
