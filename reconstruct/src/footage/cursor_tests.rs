@@ -146,6 +146,53 @@ fn of_parallel_sessions_the_most_complete_is_played_alone() {
     assert_eq!(packets.last().unwrap().seq, 6999);
 }
 
+/// VMSs connect one after the other: who begins a little later may be the one that misses nothing.
+#[test]
+fn of_sessions_that_begin_together_the_most_complete_is_played_from_the_start_too() {
+    let mut lossy = video(1, 1, 0, 0..1000);
+    lossy.retain(|p| p.seq % 40 != 7);
+    let s = Synthetic::new(&merged(&[lossy, video(1, 2, 1_500, 0..1000)]));
+    // Before anything was captured, and the time that is told as the stream's first.
+    for (at, start) in [CaptureTime::MIN, time(-60_000), time(0)]
+        .into_iter()
+        .flat_map(|at| [(at, Start::Exact), (at, Start::CleanPointBefore)])
+    {
+        let mut c = s.footage.cursor(STREAM, at, CaptureTime::MAX, start).unwrap();
+        let packets = rest(&mut c);
+        assert!(packets.iter().all(|p| p.segment == SegmentId(2)), "from {at:?}, {start:?}");
+        assert_eq!(seqs(&packets), (0..1000).collect::<Vec<_>>(), "from {at:?}, {start:?}");
+    }
+}
+
+#[test]
+fn equally_complete_the_session_that_begins_first_is_played_and_one_that_looked_in_is_none() {
+    let s = Synthetic::new(&merged(&[video(1, 1, 0, 0..1000), video(1, 2, 1_500, 0..1000)]));
+    assert_eq!(rest(&mut cursor(&s, -60_000, Start::Exact))[0].segment, SegmentId(1));
+    // A lossy session that lasts, and half a second without loss beside it.
+    let mut lossy = video(1, 1, 0, 0..1000);
+    lossy.retain(|p| p.seq % 40 != 7);
+    let s = Synthetic::new(&merged(&[lossy, video(1, 2, 1_500, 0..60)]));
+    assert_eq!(rest(&mut cursor(&s, -60_000, Start::Exact))[0].segment, SegmentId(1));
+}
+
+/// Sessions of a running recording end at slightly different times, and all may go on; of one that nobody writes, each packet that another
+/// session has beyond the end is the last there will ever be.
+#[test]
+fn a_session_that_goes_on_a_little_longer_is_gone_into_where_nobody_writes() {
+    let mut long = video(1, 2, 20, 0..600);
+    long.retain(|p| p.seq % 10 != 3);
+    let Synthetic { footage, lock, dir: _dir } = Synthetic::new(&merged(&[video(1, 1, 0, 0..500), long]));
+    let played = || {
+        let mut c = footage.cursor(STREAM, time(0), CaptureTime::MAX, Start::Exact).unwrap();
+        rest(&mut c).iter().map(|p| (p.segment.0, p.seq)).collect::<Vec<_>>()
+    };
+    let first: Vec<_> = (0..500).map(|seq| (1, seq)).collect();
+    assert_eq!(played(), first, "while both may go on");
+    drop(lock);
+    let beyond = (500..600).filter(|seq| seq % 10 != 3).map(|seq| (2, seq));
+    assert_eq!(played(), first.iter().copied().chain(beyond).collect::<Vec<_>>());
+}
+
 #[test]
 fn a_parallel_session_goes_on_where_the_played_one_ends() {
     let short = video(1, 1, 0, 0..1000);

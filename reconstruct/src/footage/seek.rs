@@ -110,10 +110,12 @@ pub(super) fn first(
         return Ok(best.map(|a| enter(footage, stream, &a, time, start)).transpose()?.flatten());
     }
     let best = around.into_iter().filter(|(_, a)| a.covers(time)).min_by_key(|(id, a)| (a.rank(), *id));
+    let begins =
+        |segment| Ok::<_, FootageError>(footage.index.segment(segment)?.is_some_and(|s| s.began >= time));
     match best {
-        Some((_, around)) => enter(footage, stream, &around, time, start),
-        // In a gap: forward.
-        None => match next_from(footage, stream, time)? {
+        Some((segment, around)) if !begins(segment)? => enter(footage, stream, &around, time, start),
+        // In a gap, or with the first packet, which is the time that a stream is told to begin at: forward.
+        _ => match next_from(footage, stream, time)? {
             Some(entry) => {
                 let clean = start == Start::CleanPointBefore && has_clean_points(footage, stream, &entry)?;
                 let rule = if clean { Rule::FirstCleanFrom(time) } else { Rule::FirstFrom(time) };
