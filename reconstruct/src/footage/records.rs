@@ -62,3 +62,47 @@ fn settle(read: Result<Found, ReadError>) -> Result<Found, ReadError> {
         other => other,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::synthetic::{append, time, video, writer};
+    use super::*;
+    use capture::RECORD_HEADER_LEN;
+
+    /// Where the packets of `video` lie in the first shard: they are all of one length.
+    fn offset(packet: u64) -> u64 {
+        24 + packet * (RECORD_HEADER_LEN + 42 + 1300)
+    }
+
+    #[test]
+    fn a_shard_that_was_sealed_meanwhile_is_opened_again() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = Store::create(&dir.path().join("store")).unwrap();
+        let lock = store.lock().unwrap();
+        let mut writer = writer(&store, &lock);
+        let plan = video(1, 1, 0, 0..100);
+        append(&mut writer, &plan[..50]);
+        // As another process has it.
+        let outside = Store::open(store.dir()).unwrap();
+        let shard = outside.shards()[0].id;
+        let mut records = Records::default();
+        let mut times = |packets: std::ops::Range<u64>| -> Vec<_> {
+            let found = packets.map(|n| records.read(&outside, shard, offset(n)).unwrap());
+            found
+                .map(|found| match found {
+                    Found::Record(record, _) => Some(record.time),
+                    Found::Gone | Found::Damaged => None,
+                })
+                .collect()
+        };
+        let planned = |packets: &[crate::footage::synthetic::Planned]| {
+            packets.iter().map(|p| Some(time(p.ms))).collect::<Vec<_>>()
+        };
+        assert_eq!(times(0..50), planned(&plan[..50]), "the shard is open, and being written");
+        append(&mut writer, &plan[50..]);
+        writer.finish().unwrap();
+        assert!(store.shards()[0].sealed);
+        assert_eq!(times(40..100), planned(&plan[40..]));
+        assert_eq!(times(100..101), [None], "and what it never had is no packet");
+    }
+}

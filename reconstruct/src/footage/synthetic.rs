@@ -103,17 +103,8 @@ impl Synthetic {
         let dir = tempfile::tempdir().unwrap();
         let store = Store::create(&dir.path().join("store")).unwrap();
         let lock = store.lock().unwrap();
-        let source = store.open_source(&lock, SourceKind::Live, time(0)).unwrap();
-        let (name, link, snaplen) = ("test0".into(), LinkType::ETHERNET, 65535);
-        let tap = NewTap { source, name, link, snaplen, provenance: Provenance::Captured };
-        let options =
-            WriterOptions { shard_size: 2 << 20, when_full: WhenFull::Wait, ..WriterOptions::default() };
-        let mut writer = ShardWriter::open(&store, &lock, tap, options).unwrap();
-        for p in plan {
-            let frame = p.frame();
-            writer.append(time(p.ms), frame.len() as u32, &frame);
-            writer.publish();
-        }
+        let mut writer = writer(&store, &lock);
+        append(&mut writer, plan);
         writer.finish().unwrap();
         let index = Index::open(&store.index_dir()).unwrap();
         fold(&store, &index, ShardId(0), usize::MAX);
@@ -127,6 +118,25 @@ impl Synthetic {
     pub(super) fn delete(&self, shard: ShardId) {
         self.footage.store().delete_shard(&self.lock, shard).unwrap();
         self.footage.index().drop_shard(shard, &[]).unwrap();
+    }
+}
+
+/// A writer of shards of 2 MiB.
+pub(super) fn writer(store: &Store, lock: &WriterLock) -> ShardWriter {
+    let source = store.open_source(lock, SourceKind::Live, time(0)).unwrap();
+    let (name, link, snaplen) = ("test0".into(), LinkType::ETHERNET, 65535);
+    let tap = NewTap { source, name, link, snaplen, provenance: Provenance::Captured };
+    let options =
+        WriterOptions { shard_size: 2 << 20, when_full: WhenFull::Wait, ..WriterOptions::default() };
+    ShardWriter::open(store, lock, tap, options).unwrap()
+}
+
+/// Captures and publishes the packets in the order in which they are planned.
+pub(super) fn append(writer: &mut ShardWriter, plan: &[Planned]) {
+    for p in plan {
+        let frame = p.frame();
+        writer.append(time(p.ms), frame.len() as u32, &frame);
+        writer.publish();
     }
 }
 
