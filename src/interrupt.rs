@@ -28,18 +28,19 @@ impl Interrupt {
         };
         let watch = move || {
             runtime.block_on(async move {
-                let mut first_asked: Option<Instant> = None;
+                let mut wishes = Wishes::default();
                 loop {
                     tokio::select! {
                         _ = interrupt.recv() => {}
                         _ = terminate.recv() => {}
                     }
-                    if first_asked.is_some_and(|first| first.elapsed() >= SAME_WISH) {
+                    match wishes.handle_signal(Instant::now()) {
+                        Wish::Stop => {
+                            let _ = ask.send(());
+                        }
                         // 128 + SIGINT, as shells have it; everything published is recovered at the next start.
-                        std::process::exit(130);
+                        Wish::EndAtOnce => std::process::exit(130),
                     }
-                    first_asked.get_or_insert_with(Instant::now);
-                    let _ = ask.send(());
                 }
             });
         };
@@ -53,5 +54,54 @@ impl Interrupt {
             Ok(()) | Err(RecvTimeoutError::Disconnected) => true,
             Err(RecvTimeoutError::Timeout) => false,
         }
+    }
+}
+
+/// What a signal asks for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Wish {
+    /// To end in good order.
+    Stop,
+    /// Not to wait for that any longer.
+    EndAtOnce,
+}
+
+/// Tells a second wish from the first one that came twice.
+#[derive(Default)]
+struct Wishes {
+    first: Option<Instant>,
+}
+
+impl Wishes {
+    fn handle_signal(&mut self, now: Instant) -> Wish {
+        let first = *self.first.get_or_insert(now);
+        if now.duration_since(first) >= SAME_WISH { Wish::EndAtOnce } else { Wish::Stop }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What the signals at these milliseconds ask for, one after the other.
+    fn wishes(at_ms: &[u64]) -> Vec<Wish> {
+        let (began, mut wishes) = (Instant::now(), Wishes::default());
+        at_ms.iter().map(|ms| wishes.handle_signal(began + Duration::from_millis(*ms))).collect()
+    }
+
+    #[test]
+    fn what_make_passes_on_of_one_ctrl_c_does_not_end_it_at_once() {
+        assert_eq!(wishes(&[0]), [Wish::Stop]);
+        assert_eq!(wishes(&[0, 0, 5, 999]), [Wish::Stop; 4]);
+    }
+
+    #[test]
+    fn a_second_ctrl_c_a_second_later_ends_it_at_once() {
+        assert_eq!(wishes(&[0, 1_000]), [Wish::Stop, Wish::EndAtOnce]);
+        // The doubled first one does not put off the second.
+        assert_eq!(
+            wishes(&[0, 700, 1_400, 1_401]),
+            [Wish::Stop, Wish::Stop, Wish::EndAtOnce, Wish::EndAtOnce]
+        );
     }
 }
