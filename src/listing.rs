@@ -1,14 +1,27 @@
 //! Standard output: tables for people, one JSON document for programs.
 
 use crate::failure::Failure;
+use crate::printable::printable;
 use comfy_table::{CellAlignment, ColumnConstraint, ContentArrangement, Table, presets};
 use serde::Serialize;
 use std::io::{self, BufWriter, StdoutLock, Write};
 
-/// A table; `right` are the columns of numbers.
-pub fn table(headings: &[&str], right: &[usize]) -> Table {
+/// What a table shows.
+pub struct Rows<'a> {
+    /// Of its columns.
+    pub headings: &'a [&'a str],
+    /// The columns of numbers.
+    pub right: &'a [usize],
+    /// As many cells in each as there are headings.
+    pub rows: Vec<Vec<String>>,
+}
+
+fn table(Rows { headings, right, rows }: Rows<'_>) -> Table {
     let mut table = Table::new();
     table.load_preset(presets::NOTHING).set_header(headings);
+    for row in &rows {
+        table.add_row(row.iter().map(|cell| printable(cell)));
+    }
     for (i, column) in table.column_iter_mut().enumerate() {
         column.set_padding((0, 2));
         if right.contains(&i) {
@@ -30,34 +43,44 @@ pub struct Fit<'a> {
 /// A column of words is not made narrower than this.
 const WORDS: usize = 24;
 
-/// Prints a table without trailing blanks.
-pub fn print_table(mut table: Table, fit: Fit<'_>) -> Result<(), Failure> {
+/// Prints a table.
+pub fn print_table(rows: Rows<'_>, fit: Fit<'_>) -> Result<(), Failure> {
     // A terminal that says that it has no columns says that it does not know.
-    if let Some(room) = table.width().filter(|room| *room > 0) {
-        fit_into(&mut table, fit, room.into());
-    } else {
-        table.set_content_arrangement(ContentArrangement::Disabled);
-    }
-    let mut out = BufWriter::new(io::stdout().lock());
-    for line in table.lines() {
-        writeln!(out, "{}", line.trim_end())?;
-    }
-    Ok(out.flush()?)
+    let room = Table::new().width().filter(|room| *room > 0);
+    print_coloured(layout(rows, fit, room))
 }
 
-fn fit_into(table: &mut Table, fit: Fit<'_>, room: usize) {
+/// A table's lines without trailing blanks: for a terminal that has room for so many columns, or for a pipe.
+pub fn layout(rows: Rows<'_>, fit: Fit<'_>, room: Option<u16>) -> Vec<String> {
+    let mut table = table(rows);
+    match room {
+        Some(room) => fit_into(&mut table, fit, room),
+        None => _ = table.set_content_arrangement(ContentArrangement::Disabled),
+    }
+    table.lines().map(|line| line.trim_end().to_owned()).collect()
+}
+
+fn fit_into(table: &mut Table, fit: Fit<'_>, room: u16) {
+    table.set_width(room);
     let mut widths: Vec<usize> =
         table.column_max_content_widths().into_iter().map(|w| usize::from(w) + 2).collect();
     if let Some(width) = fit.wrap.and_then(|words| widths.get_mut(words)) {
         *width = (*width).min(WORDS);
     }
     // Behind the last column there is nothing.
+    let fits = |widths: &[usize]| widths.iter().sum::<usize>() <= usize::from(room) + 2;
+    let mut dropped = Vec::new();
     for column in fit.drop.iter().copied() {
-        if widths.iter().sum::<usize>() <= room + 2 {
+        if fits(&widths) {
             break;
         }
-        if let (Some(width), Some(dropped)) = (widths.get_mut(column), table.column_mut(column)) {
-            *width = 0;
+        dropped.push((column, std::mem::take(&mut widths[column])));
+    }
+    // Instead of a wide one that went last there is perhaps room for narrow ones that went before.
+    for (column, width) in dropped.into_iter().rev() {
+        widths[column] = width;
+        if let Some(dropped) = table.column_mut(column).filter(|_| !fits(&widths)) {
+            widths[column] = 0;
             dropped.set_constraint(ColumnConstraint::Hidden);
         }
     }
@@ -83,9 +106,14 @@ pub fn print_json(value: &impl Serialize) -> Result<(), Failure> {
 
 /// Prints lines of text.
 pub fn print_lines<S: AsRef<str>>(lines: impl IntoIterator<Item = S>) -> Result<(), Failure> {
+    print_coloured(lines.into_iter().map(|line| printable(line.as_ref()).into_owned()))
+}
+
+/// Prints lines that have been made printable, and colours in them.
+pub fn print_coloured(lines: impl IntoIterator<Item = String>) -> Result<(), Failure> {
     let mut out = BufWriter::new(io::stdout().lock());
     for line in lines {
-        writeln!(out, "{}", line.as_ref())?;
+        writeln!(out, "{line}")?;
     }
     Ok(out.flush()?)
 }
@@ -123,12 +151,10 @@ impl JsonArray {
 mod tests {
     use super::*;
 
-    fn lines(fit: Fit<'_>, room: usize) -> Vec<String> {
-        let mut all = table(&["NAME", "CODEC", "WORDS"], &[]);
-        all.add_row(["front-gate-video", "h264", "four words stand here, or were there six"]);
-        all.set_width(room as u16);
-        fit_into(&mut all, fit, room);
-        all.lines().map(|line| line.trim_end().to_owned()).collect()
+    fn lines(fit: Fit<'_>, room: u16) -> Vec<String> {
+        let row = ["front-gate-video", "h264", "four words stand here, or were there six"];
+        let rows = vec![row.map(str::to_owned).to_vec()];
+        layout(Rows { headings: &["NAME", "CODEC", "WORDS"], right: &[], rows }, fit, Some(room))
     }
 
     #[test]
@@ -140,5 +166,18 @@ mod tests {
         assert!(narrow.iter().all(|line| line.len() <= 44), "{narrow:#?}");
         let whole = lines(Fit { drop: &[1, 2], wrap: None }, 10);
         assert_eq!(whole, ["NAME", "front-gate-video"]);
+    }
+
+    #[test]
+    fn a_column_that_fits_instead_of_a_wider_one_is_shown() {
+        let narrow = lines(Fit { drop: &[1, 2], wrap: Some(2) }, 24);
+        assert_eq!(narrow, ["NAME              CODEC", "front-gate-video  h264"]);
+    }
+
+    #[test]
+    fn what_is_in_a_cell_stays_in_it() {
+        let rows = vec![vec!["a\nb".to_owned(), "\x1b[2J".to_owned()]];
+        let lines = layout(Rows { headings: &["ONE", "TWO"], right: &[], rows }, Fit::default(), None);
+        assert_eq!(lines, ["ONE   TWO", r"a\nb  \u{1b}[2J"]);
     }
 }

@@ -19,6 +19,7 @@ mod naming;
 mod options;
 mod output_file;
 mod packet_filter;
+mod printable;
 mod recorder;
 mod rtsp;
 mod size;

@@ -1,7 +1,7 @@
 //! What each interface received and lost, second by second, as the journal has it.
 
 use crate::failure::Failure;
-use crate::listing::{self, Fit};
+use crate::listing::{self, Fit, Rows};
 use crate::size::{ByteSize, count};
 use crate::times;
 use capture::{CaptureTime, StatisticsRow, Store};
@@ -34,9 +34,8 @@ pub fn seconds(store: &Store, (from, to): (CaptureTime, CaptureTime)) -> Result<
 /// As a table.
 pub fn print(seconds: &[Second]) -> Result<(), Failure> {
     let headings = ["FROM", "INTERFACE", "LASTED", "PACKETS", "STORED", "KERNEL", "NIC", "US", "QUEUED"];
-    let mut table = listing::table(&headings, &[3, 4, 5, 6, 7, 8]);
-    for Second { from, interface, row } in seconds {
-        table.add_row([
+    let row = |Second { from, interface, row }: &Second| {
+        vec![
             times::short(*from),
             interface.clone(),
             times::lasting(i64::from(row.millis) * 1_000_000),
@@ -46,9 +45,11 @@ pub fn print(seconds: &[Second]) -> Result<(), Failure> {
             count(row.dropped_nic),
             count(row.dropped_ours),
             ByteSize(row.queued_bytes).to_string(),
-        ]);
-    }
-    listing::print_table(table, Fit { drop: &[2, 8, 4], wrap: None })
+        ]
+    };
+    let rows =
+        Rows { headings: &headings, right: &[3, 4, 5, 6, 7, 8], rows: seconds.iter().map(row).collect() };
+    listing::print_table(rows, Fit { drop: &[2, 8, 4], wrap: None })
 }
 
 /// One of them for programs.

@@ -94,7 +94,7 @@ pub struct EventStatus {
 
 impl RecorderStatus {
     /// The block that is redrawn on a terminal.
-    pub fn block(&self) -> String {
+    pub fn block(&self) -> Vec<String> {
         let mut lines = vec![format!(
             "recording for {}   {} in {}, {} free",
             times::lasting(i64::try_from(self.uptime_s).unwrap_or(i64::MAX).saturating_mul(1_000_000_000)),
@@ -103,7 +103,7 @@ impl RecorderStatus {
             ByteSize(self.free_bytes),
         )];
         for interface in &self.interfaces {
-            lines.push(interface.line());
+            lines.extend(interface.lines());
         }
         lines.push(format!(
             "  index      {} behind   {}",
@@ -127,7 +127,7 @@ impl RecorderStatus {
         for event in self.events.iter().rev().take(4).rev() {
             lines.push(format!("    {} {} {}", event.at, if event.failure { "✗" } else { "✓" }, event.text));
         }
-        lines.join("\n")
+        lines
     }
 
     /// One line for a log file.
@@ -182,26 +182,27 @@ impl RecorderStatus {
 }
 
 impl InterfaceStatus {
-    fn line(&self) -> String {
+    fn lines(&self) -> Vec<String> {
         if !self.up {
-            return format!(
-                "  {:<10} down, waiting for it   {} packets so far",
-                self.name,
-                count(self.packets)
-            );
+            let packets = count(self.packets);
+            return vec![format!("  {:<10} down, waiting for it   {packets} packets so far", self.name)];
         }
-        format!(
-            "  {:<10} {:>9} packets/s {:>12}   {} packets\n             dropped: kernel {}, NIC {}, ours {}   queue {}/{} MiB",
+        let received = format!(
+            "  {:<10} {:>9} packets/s {:>12}   {} packets",
             self.name,
             count(self.packets_per_second as u64),
             bit_rate(self.bytes_per_second),
             count(self.packets),
+        );
+        let lost = format!(
+            "             dropped: kernel {}, NIC {}, ours {}   queue {}/{} MiB",
             count(self.dropped_by_kernel),
             count(self.dropped_by_nic),
             count(self.dropped_by_us),
             mebibytes(self.queued_bytes),
             mebibytes(self.queue_bytes),
-        )
+        );
+        vec![received, lost]
     }
 }
 
@@ -233,12 +234,12 @@ mod tests {
 
     #[test]
     fn the_block_shows_drops_by_place_and_the_latest_events_only() {
-        let block = status().block();
+        let block = status().block().join("\n");
         assert!(block.contains("1,234,567 packets") && block.contains("kernel 3, NIC 0, ours 0"), "{block}");
         assert!(block.contains("event 8") && !block.contains("event 4"), "{block}");
         assert!(!block.contains("bound"), "{block}");
         let over = RecorderStatus { index_over_bound: 7, index_out_of_order: 1_000, ..status() };
-        for text in [over.block(), over.plain()] {
+        for text in [over.block().join("\n"), over.plain()] {
             assert!(text.contains("7 beyond a bound, 1,000 packets out of order"), "{text}");
         }
         let busy = InterfaceStatus {
@@ -251,7 +252,7 @@ mod tests {
             ..Default::default()
         };
         let wide = RecorderStatus { interfaces: vec![busy], client_dropped: 1_000_000, ..status() }.block();
-        assert!(wide.lines().all(|line| line.chars().count() <= 80), "{wide}");
+        assert!(wide.iter().all(|line| line.chars().count() <= 80), "{wide:#?}");
     }
 
     #[test]

@@ -6,6 +6,7 @@ use crate::console::Console;
 use crate::doctor::{self, Finding, Verdict};
 use crate::failure::{Failure, Outcome};
 use crate::listing;
+use crate::printable::printable;
 use clap::Args;
 use serde_json::json;
 use std::io::IsTerminal;
@@ -43,7 +44,7 @@ impl Doctor {
         let fit = findings.iter().all(|finding| finding.verdict < Verdict::Bad);
         match self.json.json {
             true => listing::print_json(&json!({ "fit": fit, "findings": findings }))?,
-            false => listing::print_lines(
+            false => listing::print_coloured(
                 findings.iter().flat_map(|finding| lines(finding, std::io::stdout().is_terminal())),
             )?,
         }
@@ -74,10 +75,10 @@ fn lines(finding: &Finding, colour: bool) -> Vec<String> {
         false => format!("{word:<8}"),
     };
     let what = match &finding.subject {
-        Some(subject) => format!("{} {subject}", finding.check),
+        Some(subject) => format!("{} {}", finding.check, printable(subject)),
         None => finding.check.to_owned(),
     };
-    let mut lines = vec![format!("{mark}{what}: {}", finding.seen)];
-    lines.extend(finding.remedy.iter().map(|remedy| format!("        → {remedy}")));
+    let mut lines = vec![format!("{mark}{what}: {}", printable(&finding.seen))];
+    lines.extend(finding.remedy.iter().map(|remedy| format!("        → {}", printable(remedy))));
     lines
 }

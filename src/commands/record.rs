@@ -2,7 +2,7 @@
 
 use crate::cli::StoreArg;
 use crate::config::Config;
-use crate::console::Console;
+use crate::console::{Block, Console};
 use crate::failure::{Failure, Outcome};
 use crate::interrupt::Interrupt;
 use crate::options::{self, RecordOptions};
@@ -13,7 +13,6 @@ use crate::status::RecorderStatus;
 use crate::writing::WrittenStore;
 use capture::{LiveConfig, LiveError, MIN_SHARD_SIZE, Retention, WriterOptions};
 use clap::Args;
-use indicatif::ProgressBar;
 use replay::Bound;
 use std::time::{Duration, Instant};
 
@@ -166,7 +165,7 @@ fn tap(name: &str, shard_size: u64, options: &RecordOptions) -> Result<LiveConfi
 
 /// The live block on a terminal, a line now and then elsewhere.
 struct Display {
-    block: Option<ProgressBar>,
+    block: Option<Block>,
     last_line: Option<Instant>,
 }
 
@@ -177,7 +176,7 @@ impl Display {
 
     fn show(&mut self, status: &RecorderStatus, console: &Console) {
         match &self.block {
-            Some(block) => block.set_message(status.block()),
+            Some(block) => block.show(&status.block()),
             None if self.last_line.is_none_or(|last| last.elapsed() >= PLAIN_EVERY) => {
                 self.last_line = Some(Instant::now());
                 console.say(status.plain());
@@ -188,7 +187,7 @@ impl Display {
 
     fn end(&self) {
         if let Some(block) = &self.block {
-            block.finish_and_clear();
+            block.clear();
         }
     }
 }

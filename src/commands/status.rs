@@ -52,7 +52,7 @@ impl Status {
         };
         match self.json.json {
             true => listing::print_json(&json!({ "recorder": recorder, "store": summary(&store) })),
-            false => listing::print_lines([text(&store, recorder)?]),
+            false => listing::print_lines(lines(&store, recorder)?),
         }
     }
 
@@ -73,25 +73,27 @@ impl Status {
     }
 }
 
-fn text(store: &Store, recorder: Option<Value>) -> Result<String, Failure> {
+fn lines(store: &Store, recorder: Option<Value>) -> Result<Vec<String>, Failure> {
     let Some(document) = recorder else {
         let shards = store.shards();
         let bytes: u64 = shards.iter().map(|shard| shard.bytes).sum();
         let packets: u64 = shards.iter().map(|shard| shard.packets).sum();
-        return Ok(format!(
-            "no recorder is running on {}\nit holds {}, {} in {} of {}",
-            store.dir().display(),
+        let holds = format!(
+            "it holds {}, {} in {} of {}",
             several(packets, "packet"),
             ByteSize(bytes),
             several(shards.len() as u64, "shard"),
             several(store.sources().len() as u64, "source"),
-        ));
+        );
+        return Ok(vec![format!("no recorder is running on {}", store.dir().display()), holds]);
     };
     let status: RecorderStatus = serde_json::from_value(document).map_err(|error| {
         Failure::failed(format_args!("the recorder's answer is not understood: {error}"))
             .next("is it of another version? --json shows it as it is")
     })?;
-    Ok(format!("{}\npid {}, since {}", status.block(), status.pid, status.started))
+    let mut lines = status.block();
+    lines.push(format!("pid {}, since {}", status.pid, status.started));
+    Ok(lines)
 }
 
 fn summary(store: &Store) -> Value {

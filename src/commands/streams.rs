@@ -4,7 +4,7 @@ use crate::cli::{JsonArg, StoreArg};
 use crate::config::Config;
 use crate::console::Console;
 use crate::failure::Outcome;
-use crate::listing::{self, Fit};
+use crate::listing::{self, Fit, Rows};
 use crate::size::{ByteSize, count};
 use crate::times;
 use clap::Args;
@@ -45,12 +45,10 @@ impl Streams {
         let headings = [
             "NAME", "CODEC", "CAMERA", "BY", "FIRST", "LASTED", "PACKETS", "BYTES", "LOST", "PICTURES", "KEY",
         ];
-        let mut table = listing::table(&headings, &[6, 7, 8, 9, 10]);
-        for stream in &streams {
-            table.add_row(row(stream));
-        }
+        let rows = streams.iter().map(row).collect();
         // Of what is left out, --json has it all; the camera is in most names.
-        listing::print_table(table, Fit { drop: &[2, 10, 9, 7, 3, 6, 5, 8], wrap: None })
+        let rows = Rows { headings: &headings, right: &[6, 7, 8, 9, 10], rows };
+        listing::print_table(rows, Fit { drop: &[2, 10, 9, 7, 3, 6, 5, 8, 4], wrap: None })
     }
 }
 

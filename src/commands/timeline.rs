@@ -4,7 +4,7 @@ use crate::cli::{JsonArg, RangeArgs, StoreArg};
 use crate::config::Config;
 use crate::failure::Outcome;
 use crate::finding::one_stream;
-use crate::listing::{self, Fit};
+use crate::listing::{self, Fit, Rows};
 use crate::size::{ByteSize, count};
 use crate::times;
 use clap::Args;
@@ -35,6 +35,9 @@ pub struct Timeline {
     #[command(flatten)]
     pub json: JsonArg,
 }
+
+const HEADINGS: [&str; 6] = ["", "FROM", "TO", "LASTED", "PACKETS", ""];
+const FIT: Fit<'_> = Fit { drop: &[2, 4, 5, 3], wrap: Some(5) };
 
 /// What a timeline is made of, in the order of time.
 enum Entry<'a> {
@@ -68,11 +71,10 @@ impl Timeline {
             Entry::Segment(segment) => (segment.first, 0),
             Entry::Gap(gap) => (gap.from, 1),
         });
-        let mut table = listing::table(&["", "FROM", "TO", "LASTED", "PACKETS", ""], &[4]);
-        for entry in entries {
-            table.add_row(row(&entry));
-        }
-        listing::print_table(table, Fit { drop: &[2], wrap: Some(5) })
+        listing::print_table(
+            Rows { headings: &HEADINGS, right: &[4], rows: entries.iter().map(row).collect() },
+            FIT,
+        )
     }
 }
 
@@ -152,4 +154,33 @@ fn gap_document(gap: &Gap) -> Value {
             None => Value::Null,
         },
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn lines(room: u16) -> Vec<String> {
+        let row = |cells: [&str; 6]| cells.map(str::to_owned).to_vec();
+        let (from, to) = ("2026-11-21T14:30:00.123Z", "2026-11-21T16:35:00.456Z");
+        let remark = "[2001:db8:1::1:10]:40000 > [2001:db8:2::2:20]:50000 by udp, 1.21 GiB";
+        let evidence = "mirror: the receiver acknowledged 1,234,567 bytes that the tap never saw";
+        let rows = vec![
+            row(["footage", from, to, "2 h 5 min", "1,234,567", remark]),
+            row(["  gap", from, to, "1 min 30 s", "12,345", evidence]),
+        ];
+        listing::layout(Rows { headings: &HEADINGS, right: &[4], rows }, FIT, Some(room))
+    }
+
+    #[test]
+    fn it_fits_narrow_terminals() {
+        for room in 36..=200 {
+            let lines = lines(room);
+            assert!(lines.iter().all(|line| line.chars().count() <= room.into()), "{room}: {lines:#?}");
+            assert!(lines[1].starts_with("footage  2026-11-21T14:30:00.123Z"), "{room}: {lines:#?}");
+        }
+        // When it began and how long it lasted; wider, what it was as well.
+        assert!(lines(50)[1].ends_with("2 h 5 min"), "{:#?}", lines(50));
+        assert!(lines(80).iter().any(|line| line.contains("acknowledged")), "{:#?}", lines(80));
+    }
 }
