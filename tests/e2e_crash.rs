@@ -3,7 +3,9 @@
 mod lab;
 
 use std::collections::HashMap;
+use std::ffi::OsStr;
 use std::fs;
+use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
@@ -418,9 +420,12 @@ fn an_import_onto_a_full_disk_stops_and_goes_on_later() {
     else {
         return skip(test, "may not mount a small filesystem");
     };
-    let large = scratch.dir.path().join("large.pcap");
-    let made = Command::new(tool("lab-footage")).arg(&large).args(["30", "20", "udp"]).output();
+    let made_as = scratch.dir.path().join("large.pcap");
+    let made = Command::new(tool("lab-footage")).arg(&made_as).args(["30", "20", "udp"]).output();
     assert!(made.is_ok_and(|m| m.status.success()));
+    // What is kept of a file is known also of one whose name is no text.
+    let large = scratch.dir.path().join(OsStr::from_bytes(b"large \xff.pcap"));
+    fs::rename(made_as, &large).expect("our own directory");
     let ballast = disk.0.join("ballast");
     fs::write(&ballast, vec![1; 30 << 20]).expect("there is room");
     let store = disk.0.join("store");
@@ -439,7 +444,7 @@ fn an_import_onto_a_full_disk_stops_and_goes_on_later() {
     assert_eq!(failed.status.code(), Some(1), "{said}");
     let lines: Vec<_> = said.lines().filter(|l| l.starts_with("tapdeck:")).collect();
     assert!(lines.len() == 3 && !said.contains("ERROR"), "{said}");
-    assert!(lines[0].contains("large.pcap") && lines[0].contains("make room"), "{said}");
+    assert!(lines[0].contains("large \u{fffd}.pcap") && lines[0].contains("make room"), "{said}");
     assert!(lines[2].contains("pcmu.pcap") && lines[2].contains("not tried"), "{said}");
     let told: Value = serde_json::from_slice(&failed.stdout).expect("one JSON document");
     let kept = told["files"][0]["kept"].as_u64().unwrap_or_else(|| panic!("{told:#}"));

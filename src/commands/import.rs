@@ -158,8 +158,9 @@ fn strike_off(written: &WrittenStore, index: &Index, source: SourceId, console: 
 
 /// Packets of a file that was begun last and not brought to its end.
 fn kept(written: &WrittenStore, path: &Path) -> u64 {
-    let of_file =
-        |kind: &SourceKind| matches!(kind, SourceKind::File { path: named, .. } if Path::new(named) == path);
+    // A path need not be text, the journal is.
+    let path = path.display().to_string();
+    let of_file = |kind: &SourceKind| matches!(kind, SourceKind::File { path: named, .. } if *named == path);
     let last = written.store.sources().into_iter().next_back();
     let Some(last) = last.filter(|s| !s.complete && of_file(&s.kind)) else { return 0 };
     written.store.shards().iter().filter(|s| s.source == last.id).map(|s| s.packets).sum()
