@@ -1,0 +1,217 @@
+//! Capture files that are odd and come in all the same: what is odd about them is told, and only where it matters.
+
+mod lab;
+
+use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+
+use capture::{CaptureTime, FileParser, Step};
+use lab::fixture;
+use lab::program::{Store, json, path_text, run, tapdeck, text};
+use serde_json::Value;
+
+const H264: &str = "gst-udp-h264.pcap";
+
+/// A record of a capture file as it stands there, and its time.
+type Raw = (CaptureTime, Vec<u8>);
+
+/// A fixture's header and its records.
+fn split(file: &str) -> (Vec<u8>, Vec<Raw>) {
+    let whole = std::fs::read(fixture(file)).expect("a fixture");
+    let (mut parser, mut at) = (FileParser::default(), 0);
+    let (mut header, mut records) = (Vec::new(), Vec::new());
+    loop {
+        let step = parser.next(&whole[at..], true).expect("a sound file");
+        let raw = whole[at..at + parser.consumed()].to_vec();
+        at += raw.len();
+        match step {
+            Step::Record { time, .. } => records.push((time, raw)),
+            Step::End => return (header, records),
+            _ => header.extend(raw),
+        }
+    }
+}
+
+/// Has the record at `at` come behind all that were captured up to `nanos` later; returns how much later the last of them was.
+fn delay(records: &mut [Raw], at: usize, nanos: i64) -> i64 {
+    let time = records[at].0;
+    let later = records[at..].iter().take_while(|(other, _)| other.nanos_since(time) <= nanos).count();
+    records[at..at + later].rotate_left(1);
+    let latest = records[at..at + later].iter().map(|(time, _)| *time).max().expect("at least itself");
+    latest.nanos_since(time)
+}
+
+fn write(store: &Store, name: &str, header: Vec<u8>, records: Vec<Raw>) -> PathBuf {
+    let path = store.dir.path().join(name);
+    let bytes = [vec![header], records.into_iter().map(|(_, raw)| raw).collect()].concat().concat();
+    std::fs::write(&path, bytes).expect("our own directory");
+    path
+}
+
+/// Both outputs of an import for people.
+fn told(store: &Store, arguments: &[&OsStr]) -> String {
+    let output =
+        run(&[&[OsStr::new("import"), OsStr::new("--store"), store.path.as_os_str()], arguments].concat());
+    text(&output.stdout) + &text(&output.stderr)
+}
+
+/// What `--json` says of the one file that it imports, into another store.
+fn document(file: &Path) -> Value {
+    let store = Store::empty();
+    let arguments = ["import", "--json", "--store", store.at()].map(OsStr::new);
+    json(&[&arguments[..], &[file.as_os_str()]].concat())["files"][0].clone()
+}
+
+fn packets(store: &Store) -> usize {
+    json(&["packets", "--store", store.at(), "--json"]).as_array().expect("an array").len()
+}
+
+#[test]
+fn packets_far_behind_later_ones_are_told() {
+    let (store, (header, mut records)) = (Store::empty(), split(H264));
+    let middle = records.len() / 2;
+    delay(&mut records, middle, 150_000_000);
+    let by = delay(&mut records, middle / 2, 300_000_000);
+    assert!(by > 200_000_000, "the fixture has footage there");
+    let file = write(&store, "late.pcap", header, records);
+    let said = told(&store, &[file.as_os_str()]);
+    let expected = format!("2 packets stand behind later ones, by up to {:.1} s", by as f64 / 1e9);
+    assert!(said.contains(&expected) && said.contains("`reordercap`"), "not `{expected}`: {said}");
+    let document = document(&file);
+    assert_eq!(document["disordered"], 2, "{document:#}");
+    assert_eq!(document["disorder_s"], by as f64 / 1e9, "{document:#}");
+}
+
+#[test]
+fn packets_a_little_behind_later_ones_are_put_in_order_and_not_told() {
+    let (store, (header, mut records)) = (Store::empty(), split(H264));
+    let count = records.len();
+    let mut by = 0;
+    // Behind the dialogue, and each one behind other ones.
+    for at in (count / 4..count * 3 / 4).step_by(7) {
+        by = by.max(delay(&mut records, at, 80_000_000));
+    }
+    assert!(by > 30_000_000, "the fixture has footage there");
+    let file = write(&store, "late.pcap", header, records);
+    let said = told(&store, &[file.as_os_str()]);
+    assert!(!said.contains("behind") && !said.contains("reordercap"), "{said}");
+    let document = document(&file);
+    assert!(document["disordered"].as_u64() > Some(5), "{document:#}");
+    assert_eq!(document["disorder_s"], by as f64 / 1e9, "{document:#}");
+    let in_order = Store::import(&[fixture(H264)]);
+    let export = |store: &Store| {
+        let id = lab::program::word(&store.video()["id"]);
+        std::fs::read(store.export(&id)).expect("an export")
+    };
+    assert!(export(&store) == export(&in_order), "the elementary stream is another");
+}
+
+/// A block of a pcapng file (draft-ietf-opsawg-pcapng section 3.1), little endian.
+fn block(kind: u32, body: &[u8]) -> Vec<u8> {
+    let len = (12 + body.len() as u32).to_le_bytes();
+    [&kind.to_le_bytes()[..], &len, body, &len].concat()
+}
+
+/// A pcapng file whose interface counts microseconds from `offset_secs` on, with one packet at each of these seconds; and where those
+/// begin.
+fn pcapng(offset_secs: i64, seconds: &[u64]) -> (Vec<u8>, Vec<usize>) {
+    let section = [&0x1a2b_3c4d_u32.to_le_bytes()[..], &[1, 0, 0, 0], &[0xff; 8]].concat();
+    // Ethernet, no snap length, `if_tsoffset`, the options' end.
+    let interface =
+        [&[1, 0, 0, 0, 0, 0, 0, 0, 14, 0, 8, 0][..], &offset_secs.to_le_bytes(), &[0; 4]].concat();
+    let mut file = [block(0x0a0d_0d0a, &section), block(1, &interface)].concat();
+    let mut at = Vec::new();
+    for second in seconds {
+        let units = second * 1_000_000;
+        let (high, low, len) = ((units >> 32) as u32, units as u32, 60);
+        at.push(file.len());
+        file.extend(block(
+            6,
+            &[[0, high, low, len, len].map(u32::to_le_bytes).concat(), vec![0; 60]].concat(),
+        ));
+    }
+    (file, at)
+}
+
+#[test]
+fn times_that_cannot_be_kept_end_a_file_there() {
+    const LAST: u64 = u32::MAX as u64; // in the year 2106
+    for (what, (file, at)) in [
+        ("after 2106", pcapng(0, &[1_700_000_000, LAST, LAST + 1, 1_700_000_001])),
+        ("before 1970", pcapng(-10, &[1_700_000_000, 10, 9, 1_700_000_001])),
+    ] {
+        let store = Store::empty();
+        let path = store.dir.path().join("times.pcapng");
+        std::fs::write(&path, file).expect("our own directory");
+        let said = told(&store, &[path.as_os_str()]);
+        let expected = format!("damaged at byte {}: a capture time before 1970 or after 2106", at[2]);
+        assert!(said.contains(&expected), "{what}: not `{expected}`: {said}");
+        assert_eq!(packets(&store), 2, "{what}: what is before it is kept, and nothing else");
+        let document = document(&path);
+        assert_eq!((&document["packets"], &document["damage"]["offset"]), (&2.into(), &at[2].into()));
+        assert!(document["damage"]["what"].as_str().is_some_and(|it| it.contains("2106")), "{document:#}");
+    }
+}
+
+/// File names are bytes, and not every tool that writes captures has heard of UTF-8.
+#[test]
+fn paths_that_are_no_text_do_as_others_do() {
+    let mut store = Store::empty();
+    store.path = store.dir.path().join(OsStr::from_bytes(b"st\xf6re"));
+    let file = store.dir.path().join(OsStr::from_bytes(b"caf\xe9 \xff.pcap"));
+    std::fs::copy(fixture(H264), &file).expect("our own directory");
+    let said = told(&store, &[file.as_os_str()]);
+    assert!(said.contains("caf\u{fffd} \u{fffd}.pcap"), "{said}");
+    let again = told(&store, &[file.as_os_str()]);
+    assert!(again.contains("is in the store already"), "{again}");
+    let at = [OsStr::new("--store"), store.path.as_os_str()];
+    let document = json(&[&["import", "--json"].map(OsStr::new), &at[..], &[file.as_os_str()]].concat());
+    assert_eq!(document["files"][0]["already"], true, "{document:#}");
+    assert!(document["files"][0]["file"].as_str().is_some_and(|name| name.contains("caf")), "{document:#}");
+
+    let export = store.dir.path().join(OsStr::from_bytes(b"\xff.h264"));
+    let video = json(&[&["streams", "--json"].map(OsStr::new), &at[..]].concat())[0]["id"].to_string();
+    let to_file = [OsStr::new("export"), OsStr::new(&video), OsStr::new("-o"), export.as_os_str()];
+    for command in [
+        &["streams"].map(OsStr::new)[..],
+        &["status"].map(OsStr::new),
+        &["status", "--json"].map(OsStr::new),
+        &["packets", "-n", "3"].map(OsStr::new),
+        &["verify"].map(OsStr::new),
+        &["verify", "--json"].map(OsStr::new),
+        &["reindex"].map(OsStr::new),
+        &to_file,
+    ] {
+        run(&[command, &at[..]].concat());
+    }
+    assert!(export.metadata().is_ok_and(|found| found.len() > 0));
+}
+
+/// A name that would colour the terminal and begin a line of its own.
+#[test]
+fn control_characters_in_names_do_not_reach_the_terminal() {
+    let name = "a\x1b[31m\nb";
+    let shown = r"a\u{1b}[31m\nb";
+    let mut store = Store::empty();
+    store.path = store.dir.path().join(name);
+    let file = store.dir.path().join(format!("{name}.pcap"));
+    let whole = std::fs::read(fixture(H264)).expect("a fixture");
+    std::fs::write(&file, &whole[..whole.len() - 1]).expect("our own directory");
+    let missing = store.dir.path().join(format!("{name}.missing"));
+    for (arguments, status) in [
+        (&["import", path_text(&file)][..], 0),
+        (&["import", path_text(&file)], 0),
+        (&["import", path_text(&missing)], 1),
+        (&["export", name, "-o", "/dev/null"], 1),
+        (&["status"], 0),
+    ] {
+        let output = tapdeck().args(arguments).args(["--store", store.at()]).output().expect("it starts");
+        let said = text(&output.stdout) + &text(&output.stderr);
+        assert_eq!(output.status.code(), Some(status), "{arguments:?}: {said:?}");
+        assert!(said.contains(shown), "{arguments:?}: {said:?}");
+        assert!(!said.replace('\n', "").contains(char::is_control), "{arguments:?}: {said:?}");
+        assert!(said.lines().all(|line| !line.starts_with('b')), "{arguments:?}: {said:?}");
+    }
+    assert_eq!(document(&file)["file"], path_text(&file), "JSON has its own way");
+}
