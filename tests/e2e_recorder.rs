@@ -281,6 +281,81 @@ fn what_the_ring_had_no_room_for_is_counted_and_explains_the_gaps() {
     }
 }
 
+/// The mirror port's interface goes down and comes back: what passed meanwhile is a gap with its reason.
+#[test]
+fn an_interface_that_was_down_is_heard_again_and_explains_the_gap() {
+    let test = "an_interface_that_was_down_is_heard_again_and_explains_the_gap";
+    need!(test, "ffmpeg");
+    let Some(scene) = Scene::set(test, &[]) else { return };
+    let link = |what: &str| {
+        let set = scene.lab.at("tap", "ip").args(["link", "set", "tap0", what]).status();
+        assert!(set.is_ok_and(|s| s.success()), "ip link set tap0 {what}");
+    };
+    let packets = || scene.store.video()["packets"].as_u64().unwrap_or(0);
+    std::thread::sleep(Duration::from_secs(4));
+    link("down");
+    std::thread::sleep(Duration::from_secs(2));
+    let meanwhile = packets();
+    link("up");
+    let began = Instant::now();
+    while packets() < meanwhile + 50 {
+        assert!(began.elapsed() < PATIENCE, "nothing more is recorded: {:#}", scene.status());
+        std::thread::sleep(Duration::from_millis(200));
+    }
+    // Longer than a gap takes to be final.
+    std::thread::sleep(Duration::from_secs(2));
+    let (_lab, store, _) = scene.ended();
+    let line = json(&["timeline", &word(&store.video()["name"]), "--store", store.at(), "--json"]);
+    let gaps = array(&line["gaps"]);
+    assert_eq!(gaps.len(), 1, "{line:#}");
+    assert_eq!(
+        (&gaps[0]["cause"], &gaps[0]["evidence"]["kind"]),
+        (&"recorder".into(), &"interface-away".into())
+    );
+    assert!(gaps[0]["packets"].as_u64() > Some(50), "{line:#}");
+}
+
+/// An interface that is removed (an adapter unplugged, a driver loaded anew) is waited for, and heard again.
+#[test]
+fn an_interface_that_was_removed_is_opened_again() {
+    let test = "an_interface_that_was_removed_is_opened_again";
+    let Some(lab) = Lab::up(test, &[("LAB_CAMERAS", "1")]) else { return };
+    let plugged = |what: &str| {
+        let script = match what {
+            "in" => {
+                "ip link add tap1 type veth peer name port1 && ip link set tap1 up && ip link set port1 up"
+            }
+            _ => "ip link del tap1",
+        };
+        let done = lab.at("tap", "sh").args(["-c", script]).status();
+        assert!(done.is_ok_and(|s| s.success()), "{script}");
+    };
+    plugged("in");
+    let store = Store::empty();
+    let recorder = lab.record(&store.path, &["-i", "tap1"]);
+    let heard = |at_least: u64| {
+        let began = Instant::now();
+        loop {
+            let sent = lab.at("tap", tool("lab-blast")).args(["port1", "200", "1", "1200", "16"]).output();
+            assert!(sent.is_ok_and(|s| s.status.success()));
+            let status = json(&["status", "--store", store.at(), "--json"])["recorder"].clone();
+            let all = array(&status["interfaces"]);
+            let tap = all.iter().find(|i| i["name"] == "tap1").unwrap_or_else(|| panic!("{status:#}"));
+            if tap["packets"].as_u64() >= Some(at_least) {
+                return tap.clone();
+            }
+            assert!(began.elapsed() < PATIENCE, "not heard: {status:#}");
+        }
+    };
+    let before = heard(150)["packets"].as_u64().expect("a number");
+    plugged("out");
+    std::thread::sleep(Duration::from_secs(2));
+    plugged("in");
+    heard(before + 150);
+    stopped(recorder);
+    run(&["verify", "--store", store.at()]);
+}
+
 /// A camera that falls silent in the middle of a session becomes an event, and its return another.
 #[test]
 fn a_camera_that_falls_silent_is_told() {

@@ -59,9 +59,10 @@ pub(super) fn statistic(interface: &str, name: &str) -> Option<u64> {
     std::fs::read_to_string(format!("/sys/class/net/{interface}/statistics/{name}")).ok()?.trim().parse().ok()
 }
 
-/// Whether the link is up; interfaces that can't tell (`unknown`) are taken to be.
-pub(super) fn is_up(interface: &str) -> bool {
-    std::fs::read_to_string(format!("/sys/class/net/{interface}/operstate")).is_ok_and(|s| s.trim() != "down")
+/// Whether the link is up (RFC 2863's `ifOperStatus`); interfaces that can't tell (`unknown`) are taken to be. `None` where the system does not say.
+pub(super) fn is_up(interface: &str) -> Option<bool> {
+    let state = std::fs::read_to_string(format!("/sys/class/net/{interface}/operstate")).ok()?;
+    Some(!matches!(state.trim(), "down" | "lowerlayerdown" | "notpresent"))
 }
 
 /// An open interface.

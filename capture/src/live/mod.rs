@@ -147,6 +147,7 @@ impl LiveTap {
                     config,
                     device: Some(device),
                     away: None,
+                    up: wall_clock(),
                     writer,
                     shared,
                     counters: Counters::default(),
@@ -217,8 +218,10 @@ struct Loop {
     config: LiveConfig,
     /// `None` while the interface is away.
     device: Option<Device>,
-    /// Since when, and only then.
+    /// Since when the interface is away or down, and only then.
     away: Option<CaptureTime>,
+    /// When it was last seen up.
+    up: CaptureTime,
     writer: ShardWriter,
     shared: Arc<Shared>,
     counters: Counters,
@@ -321,7 +324,8 @@ impl Loop {
                     tracing::warn!(interface = %self.config.interface, "the interface went away: {error}");
                     self.shared
                         .set_trouble(Some(format!("interface {} is gone: {error}", self.config.interface)));
-                    (self.device, self.away) = (None, Some(wall_clock()));
+                    self.device = None;
+                    self.away.get_or_insert_with(wall_clock);
                     return;
                 }
             }
@@ -363,8 +367,25 @@ impl Loop {
             self.counters.kernel(stat.received, stat.dropped);
         }
         self.counters.nic(device::statistic(&self.config.interface, "rx_missed_errors"));
-        let up = self.device.is_some() && device::is_up(&self.config.interface);
-        self.shared.store(&self.counters, up, last);
+        let up = device::is_up(&self.config.interface);
+        if self.device.is_some()
+            && let Some(up) = up
+        {
+            self.note_link(up);
+        }
+        self.shared.store(&self.counters, self.device.is_some() && up == Some(true), last);
+    }
+
+    /// An interface that is only set down does not end the capture, which goes on when it is up again: that there was nothing to capture
+    /// meanwhile has to be looked for.
+    fn note_link(&mut self, up: bool) {
+        match up {
+            true => {
+                self.back();
+                self.up = wall_clock();
+            }
+            false => _ = self.away.get_or_insert(self.up),
+        }
     }
 }
 
