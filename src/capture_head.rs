@@ -1,7 +1,7 @@
 //! A look at the head of a capture file, before anything is made or copied.
 
-use crate::failure::{Failure, Outcome};
-use capture::{FileParser, LinkType, Step};
+use crate::failure::Failure;
+use capture::{CaptureTime, FileParser, LinkType, Step};
 use reconstruct::wire::{self, Undissected};
 use std::fs::File;
 use std::io::{self, Read};
@@ -11,8 +11,8 @@ use std::path::Path;
 const HEAD_LEN: u64 = 256 << 10;
 
 /// Refuses what can't be read, and a file none of whose first interfaces has a link type that is understood. What is
-/// wrong with it otherwise is found, and told with its offset, when it is imported.
-pub fn check(path: &Path) -> Outcome {
+/// wrong with it otherwise is found, and told with its offset, when it is imported. Gives the time of the first packet, if one is near.
+pub fn check(path: &Path) -> Result<Option<CaptureTime>, Failure> {
     let cannot = |error: io::Error| {
         Failure::failed(format_args!("cannot read {}: {error}", path.display()))
             .next("check the name and its permissions; nothing was imported")
@@ -38,7 +38,7 @@ pub fn check(path: &Path) -> Outcome {
         return Err(Failure::failed(format_args!("{} is compressed with {with}", path.display()))
             .next(format_args!("unpack it first: {unpack} {}", path.display())));
     }
-    let links = link_types(&head);
+    let (links, first) = first_steps(&head);
     match links.first() {
         Some(link) if !links.iter().any(|link| is_understood(*link)) => {
             let failure = Failure::failed(format_args!(
@@ -47,7 +47,7 @@ pub fn check(path: &Path) -> Outcome {
             ));
             Err(failure.next("give captures of Ethernet, Linux cooked capture, raw IP or BSD loopback; nothing was imported"))
         }
-        _ => Ok(()),
+        _ => Ok(first),
     }
 }
 
@@ -64,15 +64,16 @@ fn packed(head: &[u8]) -> Option<(&'static str, &'static str)> {
     MAGICS.iter().find(|(magic, ..)| head.starts_with(magic)).map(|(_, with, unpack)| (*with, *unpack))
 }
 
-/// The link types of the interfaces that stand before the first packet.
-fn link_types(head: &[u8]) -> Vec<LinkType> {
+/// The link types of the interfaces that stand before the first packet, and its time.
+fn first_steps(head: &[u8]) -> (Vec<LinkType>, Option<CaptureTime>) {
     let mut parser = FileParser::default();
     let (mut at, mut links) = (0, Vec::new());
     loop {
         match parser.next(&head[at..], false) {
             Ok(Step::Interface(interface)) => links.push(interface.link),
             Ok(Step::Skip) => {}
-            _ => return links,
+            Ok(Step::Record { time, .. }) => return (links, Some(time)),
+            _ => return (links, None),
         }
         at += parser.consumed();
     }

@@ -1,7 +1,8 @@
 //! Text for a terminal. Names of files, interfaces and streams come from others, and a terminal obeys what it is shown: escape
 //! sequences colour, move and retitle, a line's end makes a second line that nobody wrote.
 //!
-//! Applied where text leaves (`console`, `listing`), so that no command has to think of it. JSON has an escaping of its own.
+//! Applied where text leaves (`console`, `listing`), so that no command has to think of it. JSON has an escaping of its
+//! own.
 
 use std::borrow::Cow;
 

@@ -314,6 +314,19 @@ fn channels_are_adjacent_and_never_shared() {
 }
 
 #[test]
+fn a_session_is_interleaved_in_one_connection() {
+    let mut b = Bench::new();
+    let s = b.session(TCP);
+    // The same client, on another connection.
+    b.connect(ConnectionId(3), "10.0.0.1:9");
+    let two = format!("{URL}/trackID=2");
+    let r = b.ask(ConnectionId(3), "SETUP", &two, &format!("{s}Transport: RTP/AVP/TCP;interleaved=2-3\r\n"));
+    assert!(r.starts_with("RTSP/1.0 461"), "{r}");
+    let r = b.ask(C1, "SETUP", &two, &format!("{s}Transport: RTP/AVP/TCP;interleaved=2-3\r\n"));
+    assert!(r.starts_with("RTSP/1.0 200"), "{r}");
+}
+
+#[test]
 fn channels_are_free_again_when_what_had_them_is_torn_down() {
     let mut b = Bench::new();
     for _ in 0..300 {

@@ -4,7 +4,7 @@
 mod common;
 
 use common::*;
-use replay::Config;
+use replay::{Config, ServerStats};
 use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
@@ -24,6 +24,26 @@ async fn rest(stream: &mut tokio::net::TcpStream) -> (Vec<u8>, bool) {
     // A reset is an end as good as any.
     let read = tokio::time::timeout(Duration::from_secs(5), stream.read_to_end(&mut all)).await;
     (all, read.is_ok())
+}
+
+/// Waits until a figure of the server has been the same for a while, and is more than none.
+async fn stands_still(server: &Running, figure: fn(&ServerStats) -> u64) {
+    let (mut last, mut same) = (0, 0);
+    while same < 5 {
+        tokio::time::sleep(Duration::from_millis(50)).await;
+        let now = figure(&server.handle.stats());
+        same = if now == last && now > 0 { same + 1 } else { 0 };
+        last = now;
+    }
+}
+
+/// Waits until something is so, or long enough to say that it will not be.
+async fn until(server: &Running, so: fn(&ServerStats) -> bool) {
+    let mut looks = 0;
+    while !so(&server.handle.stats()) && looks < 1_000 {
+        tokio::time::sleep(Duration::from_millis(20)).await;
+        looks += 1;
+    }
 }
 
 /// Whole frames, and at the end a part of one.
@@ -51,7 +71,7 @@ async fn nothing_is_written_into_a_frame_that_a_session_left_unfinished() {
         let url = server.url("/door");
         let session = c.set_up(&url).await;
         assert_eq!(c.ask("PLAY", &url, &format!("Session: {session}\r\n")).await.status, 200);
-        tokio::time::sleep(Duration::from_millis(200)).await;
+        stands_still(&server, |stats| stats.packets).await;
         let (method, uri) = match torn_by {
             "PAUSE" => ("PAUSE", url.clone()),
             "TEARDOWN of the track" => ("TEARDOWN", format!("{url}/trackID=1")),
@@ -59,8 +79,8 @@ async fn nothing_is_written_into_a_frame_that_a_session_left_unfinished() {
         };
         let request = format!("{method} {uri} RTSP/1.0\r\nCSeq: 99\r\nSession: {session}\r\n\r\n");
         c.stream.write_all(request.as_bytes()).await.expect("writes");
-        // The server has given the frame up, and an answer would still wait to be taken.
-        tokio::time::sleep(STALL_TIMEOUT * 3 / 2).await;
+        // The server gives the frame up, and an answer would still wait to be taken.
+        until(&server, |stats| stats.connections == 0).await;
         let mut got = c.unread().to_vec();
         let (rest, closed) = rest(&mut c.stream).await;
         got.extend(rest);

@@ -26,7 +26,7 @@ Examples:
   tapdeck import office.pcapng --store /tmp/office
   tapdeck import *.pcap --store /tmp/office --json | jq '.files[] | {file, packets, damage}'
 
-The files are left as they are. A file that is in the store already is recognised by its content; one whose import was
+The files are left as they are, and come in by the time of their first packets, however they are named here. A file that is in the store already is recognised by its content; one whose import was
 interrupted is gone on with, or imported anew if other footage came after it, or if something of it is missing since. A damaged file is imported up to the damage, which is reported with its offset.")]
 pub struct Import {
     /// Capture files
@@ -70,7 +70,12 @@ impl Import {
     /// Imports file by file; one that can't be read does not keep the others from it, a store that takes no more does.
     pub fn run(self, config: &Config, console: &Console) -> Outcome {
         let options = self.options.or(&config.import);
-        self.files.iter().try_for_each(|path| capture_head::check(path))?;
+        let mut files = Vec::new();
+        for path in &self.files {
+            files.push((capture_head::check(path)?, path));
+        }
+        // A session that goes on from one file to the next is known by that.
+        files.sort_by_key(|(first, _)| *first);
         let began = Instant::now();
         let defaults = WriterOptions::default();
         let writer = WriterOptions {
@@ -82,7 +87,7 @@ impl Import {
         let index = Index::open(&written.store.index_dir())?;
         catch_up(&written, &index, console)?;
         let (mut imported, mut in_order, mut refused) = (Vec::new(), true, false);
-        for path in &self.files {
+        for (_, path) in files {
             // Behind another file's footage, what is cut off could not be gone on with.
             if !in_order || refused {
                 console.line(&format!("tapdeck: {}: not tried after that", path.display()));

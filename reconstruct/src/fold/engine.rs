@@ -11,7 +11,7 @@ use super::world::World;
 use super::{Limits, sweep};
 use crate::defrag::Defragmenter;
 use crate::index::{Carrier, HeaderFields, PacketEntry};
-use crate::model::{FlowId, FlowKey, FlowKind, GapEvidence, NextIds, SessionEnd};
+use crate::model::{FlowId, FlowKey, FlowKind, NextIds, SessionEnd};
 use crate::rtp::RtpPacket;
 use crate::span::{Location, Piece};
 use crate::tcp::{Segment, Side, TcpLimits};
@@ -171,10 +171,21 @@ impl Fold {
         self.taps.iter().map(|t| (t.tap, t.shard, t.offset, t.latest))
     }
 
-    /// A tap missed packets: `evidence` for the gaps of that time.
-    pub fn handle_loss(&mut self, span: (CaptureTime, CaptureTime), evidence: GapEvidence) {
+    /// Packets were dropped by the recorder.
+    pub fn handle_drops(&mut self, tap: TapId, span: (CaptureTime, CaptureTime), packets: u64) {
         let World { losses, out, .. } = &mut self.world;
-        losses.handle_loss(span, evidence, &mut out.batch);
+        losses.handle_drops(tap, span, packets, &mut out.batch);
+    }
+
+    /// A tap's interface was away.
+    pub fn handle_absence(&mut self, tap: TapId, span: (CaptureTime, CaptureTime)) {
+        let World { losses, out, .. } = &mut self.world;
+        losses.handle_absence(tap, span, &mut out.batch);
+    }
+
+    /// Forgets gaps of shards that are not there any more.
+    pub fn retain_gaps(&mut self, there: impl Fn(ShardId) -> bool) {
+        self.world.losses.retain(there);
     }
 
     /// The source that the next packets belong to.

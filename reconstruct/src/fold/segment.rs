@@ -60,6 +60,11 @@ impl Segment {
         Self { id: row.id, stream: row.stream, session: row.session, flow: row.flow, parts: SmallVec::new() }
     }
 
+    /// The taps that it was heard on.
+    pub fn taps(&self) -> SmallVec<[TapId; 2]> {
+        self.parts.iter().map(|p| p.tap).collect()
+    }
+
     #[inline]
     fn part(&mut self, tap: TapId, shard: ShardId, batch: &mut IndexBatch) -> &mut TapPart {
         let at = match self.parts.iter().position(|p| p.tap == tap) {

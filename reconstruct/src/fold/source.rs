@@ -35,8 +35,8 @@ pub struct Source {
     pending: VecDeque<Held>,
     /// The number that comes out next, once the first has.
     next: Option<u64>,
-    /// The number that would have followed what an earlier recording had of the same sequence.
-    border: Option<u64>,
+    /// When an earlier recording had the last packet of the same sequence.
+    border: Option<CaptureTime>,
     /// One packet that may be the first of a restart.
     aside: Option<Held>,
     /// Bytes that the receiver acknowledged and the tap never saw, since the last packet.
@@ -66,7 +66,7 @@ impl Source {
         let segment = Segment::new(&row);
         let first = SequenceNumber(media.head.seq);
         let sequence = before.and_then(|end| SequenceTracker::resume(&end.sequence, media.head.time, first));
-        let border = sequence.as_ref().and_then(SequenceTracker::next).map(|next| next.0);
+        let border = before.filter(|_| sequence.is_some()).map(|end| end.sequence.time());
         Self {
             ssrc: media.head.ssrc,
             payload_type: media.head.payload_type,
@@ -76,10 +76,10 @@ impl Source {
             last: media.head.time,
             codec,
             guess: codec.is_none().then(GuessState::default),
+            next: sequence.as_ref().and_then(SequenceTracker::next).map(|next| next.0),
             sequence: sequence.unwrap_or_default(),
             units: AccessUnits::default(),
             pending: VecDeque::new(),
-            next: border,
             border,
             aside: None,
             acknowledged_hole: 0,
@@ -237,13 +237,13 @@ impl Source {
             cause: GapCause::Undetermined,
             evidence: None,
         };
-        if let Some(evidence) = sinks.losses.overlapping(gap.before, gap.after) {
+        if let Some(evidence) = sinks.losses.overlapping(gap.before, gap.after, &self.segment.taps()) {
             row.cause = GapCause::Recorder;
             row.evidence = Some(evidence);
         } else if self.acknowledged_hole > 0 {
             row.cause = GapCause::Mirror;
             row.evidence = Some(GapEvidence::TcpAcknowledged { bytes: self.acknowledged_hole });
-        } else if self.border == Some(gap.first.0) {
+        } else if self.border == Some(gap.before) {
             row.cause = GapCause::Recorder;
             row.evidence = Some(GapEvidence::BetweenRecordings);
         }
@@ -258,7 +258,7 @@ impl Source {
             None => self.place,
         };
         let (n, row) = self.segment.gap(row, place, &mut sinks.out.batch);
-        sinks.losses.remember(n, row);
+        sinks.losses.remember(n, row, self.segment.taps());
         self.units.handle_gap();
         self.next = Some(gap.last.0.wrapping_add(1));
         self.drain(sinks);

@@ -197,9 +197,11 @@ impl Streams {
         })
     }
 
-    /// A segment of the stream begins, or is closed.
+    /// A segment of the stream begins, or is closed. Of several ends the latest is kept: files need not come in the order of their time.
     pub fn note_sender(&mut self, id: StreamId, sender: Sender, end: Option<SegmentEnd>) {
         let Some(Known { senders, .. }) = self.known.get_mut(&id) else { return };
+        let before = senders.iter().find(|(known, _)| *known == sender).and_then(|(_, end)| *end);
+        let end = before.into_iter().chain(end).max_by_key(|end| end.sequence.time());
         senders.retain(|(known, _)| *known != sender);
         if senders.len() == SENDERS_MAX {
             senders.pop_front();

@@ -210,6 +210,8 @@ impl World {
                 let silent = source.last < silent_since;
                 if silent {
                     source.finish(&mut sinks);
+                    let (stream, end) = (source.stream, source.end());
+                    sinks.streams.note_sender(stream, source.sender(track.channel), end);
                 }
                 !silent
             });

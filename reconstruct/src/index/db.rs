@@ -5,6 +5,7 @@
 
 use super::batch::{IndexBatch, encode};
 use super::keys::{self, Family, kind, meta};
+use super::referred::Noted;
 use super::scratch;
 use super::{IndexError, NextIds};
 use capture::ShardId;
@@ -43,8 +44,9 @@ struct Inner {
     secondary: Option<PathBuf>,
     row_reads: AtomicU64,
     catch_ups: AtomicU64,
-    /// Held for a commit, and while it is looked which rows nothing refers to any more: a commit may refer to them again.
-    writing: Mutex<()>,
+    /// Held for a commit, and while it is looked which rows nothing refers to any more: a commit may refer to them again. What the
+    /// commits before have noted goes with it.
+    writing: Mutex<Noted>,
 }
 
 impl Drop for Inner {
@@ -133,7 +135,7 @@ impl Index {
 
     fn with(db: Db, secondary: Option<PathBuf>) -> Self {
         let (row_reads, catch_ups) = (AtomicU64::new(0), AtomicU64::new(0));
-        Self { inner: Arc::new(Inner { db, secondary, row_reads, catch_ups, writing: Mutex::new(()) }) }
+        Self { inner: Arc::new(Inner { db, secondary, row_reads, catch_ups, writing: Mutex::default() }) }
     }
 
     /// Whether the version row is there; an error when its format is not this one's.
@@ -225,9 +227,10 @@ impl Index {
         for op in &batch.ops {
             write.put_cf(&families[op.family as usize], &op.key, &op.value);
         }
-        let _writing = self.inner.writing.lock().unwrap_or_else(PoisonError::into_inner);
-        self.note_referred(&mut write, batch.referred.iter())?;
-        self.write(write)
+        let mut noted = self.inner.writing.lock().unwrap_or_else(PoisonError::into_inner);
+        self.note_referred(&mut noted, &mut write, &batch.referred)?;
+        // What could not be written is not noted.
+        self.write(write).inspect_err(|_| noted.forget())
     }
 
     /// Makes everything that was committed durable.
@@ -253,7 +256,8 @@ impl Index {
     pub fn drop_shard(&self, shard: ShardId, beside: &[ShardId]) -> Result<(), IndexError> {
         let mut batch = WriteBatch::default();
         // Before the look at what there is: else a commit in between would add rows that nothing points to.
-        let writing = self.inner.writing.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut writing = self.inner.writing.lock().unwrap_or_else(PoisonError::into_inner);
+        writing.forget();
         self.remove_shards(&mut batch, shard, Some(ShardId(shard.0.saturating_add(1))))?;
         self.remove_unreferred(&mut batch, shard, beside)?;
         self.write(batch)?;
@@ -266,7 +270,9 @@ impl Index {
     /// streams, segments and sessions from `next` on go as well; state and positions are the caller's to write.
     pub fn drop_from(&self, shard: ShardId, next: &NextIds) -> Result<(), IndexError> {
         let mut batch = WriteBatch::default();
+        self.inner.writing.lock().unwrap_or_else(PoisonError::into_inner).forget();
         self.remove_shards(&mut batch, shard, None)?;
+        self.lower_referred(&mut batch, shard)?;
         let meta_family = self.family(Family::Meta);
         for (kind, id) in [
             (meta::FLOW, next.flow.0),

@@ -177,6 +177,17 @@ fn dropping_a_shard_keeps_what_others_refer_to() {
     assert!(flows_of(&index).is_empty());
 }
 
+/// What was cut off may not come back in the shard that it was in.
+#[test]
+fn what_is_cut_off_refers_to_nothing() {
+    let dir = tempfile::tempdir().unwrap();
+    let index = flows_in_shards(dir.path(), &[(1, &[0, 1]), (2, &[0, 2])]);
+    let next = NextIds { flow: FlowId(9), ..Default::default() };
+    index.drop_from(ShardId(1), &next).unwrap();
+    index.drop_shard(ShardId(0), &[]).unwrap();
+    assert!(flows_of(&index).is_empty());
+}
+
 /// Two taps write shards 0 and 1 at the same time, and either may be deleted first.
 #[test]
 fn a_flow_of_two_taps_goes_with_the_last_shard_whichever_that_is() {

@@ -8,9 +8,24 @@ use super::db::Index;
 use super::keys::{self, Family, Key, kind, meta};
 use super::{FlowId, IndexError, SegmentId};
 use crate::model::SessionId;
-use capture::ShardId;
+use capture::{ShardId, SourceId};
+use hashbrown::HashMap;
 use rocksdb::WriteBatch;
 use std::collections::BTreeSet;
+
+/// Flows, segments and sessions of which it is remembered what was written last; when there are more, all are forgotten.
+const NOTED_MAX: usize = 1 << 17;
+
+/// What the index is known to have as highest shards, so that a commit reads and writes only what changes.
+#[derive(Debug, Default)]
+pub(super) struct Noted(HashMap<Key, ShardId>);
+
+impl Noted {
+    /// It may not be so any more.
+    pub(super) fn forget(&mut self) {
+        self.0.clear();
+    }
+}
 
 /// What shards refer to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -52,19 +67,55 @@ impl Index {
         self.row(Family::Meta, &what.last_key())
     }
 
-    /// Notes highest shards, but for those that are noted already. Nobody else may be writing meanwhile.
-    pub(super) fn note_referred<'a>(
+    /// Notes highest shards, but for those that are noted already.
+    pub(super) fn note_referred(
         &self,
+        noted: &mut Noted,
         write: &mut WriteBatch,
-        referred: impl Iterator<Item = (&'a Key, &'a ShardId)>,
+        referred: &HashMap<Key, ShardId>,
     ) -> Result<(), IndexError> {
         let family = self.family(Family::Meta);
         for (key, shard) in referred {
-            if self.row::<ShardId>(Family::Meta, key)?.is_none_or(|highest| highest < *shard) {
+            if noted.0.get(key).is_some_and(|highest| highest >= shard) {
+                continue;
+            }
+            let highest = self.row::<ShardId>(Family::Meta, key)?.max(Some(*shard)).unwrap_or(*shard);
+            if highest == *shard {
                 write.put_cf(&family, key, encode(shard));
             }
+            if noted.0.len() >= NOTED_MAX {
+                noted.forget();
+            }
+            noted.0.insert(key.clone(), highest);
         }
         Ok(())
+    }
+
+    /// `shard` and all behind it are cut off: what may have been the highest is not any more.
+    pub(super) fn lower_referred(&self, write: &mut WriteBatch, shard: ShardId) -> Result<(), IndexError> {
+        let family = self.family(Family::Meta);
+        let before = encode(&ShardId(shard.0.saturating_sub(1)));
+        for kind in [meta::FLOW_LAST, meta::SEGMENT_LAST, meta::SESSION_LAST] {
+            self.scan(Family::Meta, &[kind], Some(&[kind + 1]), |key, value| {
+                if postcard::from_bytes::<ShardId>(value).is_ok_and(|highest| highest >= shard) {
+                    write.put_cf(&family, key, &before);
+                }
+                Ok(true)
+            })?;
+        }
+        Ok(())
+    }
+
+    /// The source of what a shard has, if it has media.
+    pub(crate) fn source_of(&self, shard: ShardId) -> Result<Option<SourceId>, IndexError> {
+        let end = keys::shard(ShardId(shard.0.saturating_add(1)));
+        let mut first = None;
+        self.scan(Family::L2, &keys::shard(shard), Some(&end), |key, _| {
+            first = keys::parse_block(key).map(|(_, id, _)| SegmentId(id));
+            Ok(false)
+        })?;
+        let segment = first.map(|id| self.segment(id)).transpose()?.flatten();
+        Ok(segment.map(|segment| segment.source))
     }
 
     /// The flows, segments and sessions that a shard refers to.

@@ -11,7 +11,6 @@ use super::saved::Saved;
 use crate::fold::{FlowHasher, Fold, FoldEvent, FoldStats, Limits, Observation, Place};
 use crate::footage::{Footage, LiveHub};
 use crate::index::{Index, Row};
-use crate::model::GapEvidence;
 use capture::{CaptureTime, Drops, Missed, ShardId, SourceId, Store, TapId};
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
@@ -391,17 +390,19 @@ impl Driver {
 
     /// Tells the fold of what the journal says that taps missed: it explains gaps.
     fn note_missed(&mut self) {
-        for missed in self.store.missed_since(&mut self.missed_read) {
+        let missed = self.store.missed_since(&mut self.missed_read);
+        if !missed.is_empty() {
+            self.fold.retain_gaps(|shard| self.store.shard_info(shard).is_some());
+        }
+        for missed in missed {
             match missed {
                 Missed::Dropped(Drops { tap, from, to, kernel, nic, ours, .. }) => {
                     let packets = kernel + nic + ours;
                     if packets > 0 {
-                        self.fold.handle_loss((from, to), GapEvidence::Drops { tap, packets });
+                        self.fold.handle_drops(tap, (from, to), packets);
                     }
                 }
-                Missed::Away { tap, from, to } => {
-                    self.fold.handle_loss((from, to), GapEvidence::InterfaceAway { tap });
-                }
+                Missed::Away { tap, from, to } => self.fold.handle_absence(tap, (from, to)),
             }
         }
     }

@@ -37,7 +37,7 @@ pub fn delete_shard(
 /// Forgets what the index has of shards that are gone: a crash can come between the two deletions.
 pub fn drop_deleted(store: &Store, index: &Index) -> Result<(), IndexerError> {
     for shard in index.shards()?.into_iter().filter(|shard| store.shard_info(*shard).is_none()) {
-        index.drop_shard(shard, &beside(store, shard, None))?;
+        index.drop_shard(shard, &beside(store, shard, index.source_of(shard)?))?;
     }
     Ok(())
 }

@@ -222,7 +222,10 @@ impl SequenceTracker {
             return self.doubt(now, sequence, timestamp);
         }
         let extended = ExtendedSequence(highest.0 - behind);
-        let other_time = behind < TIMESTAMPS && self.timestamp_of(extended) != Some(timestamp.0 as u16);
+        // Of those before the beginning no time stamp is known.
+        let other_time = extended >= self.began
+            && behind < TIMESTAMPS
+            && self.timestamp_of(extended) != Some(timestamp.0 as u16);
         if self.is_seen(extended) {
             if other_time {
                 return self.doubt(now, sequence, timestamp);

@@ -12,9 +12,16 @@ const UNAMBIGUOUS_MAX: u128 = 1 << 15;
 pub struct SequenceEnd {
     highest: ExtendedSequence,
     time: CaptureTime,
-    /// Since when, and how many packets came until then: the rate that it had.
+    /// Since when, and how many packets were sent until then: the rate that it had.
     since: CaptureTime,
     packets: u64,
+}
+
+impl SequenceEnd {
+    /// When the packet with its highest number was captured.
+    pub fn time(&self) -> CaptureTime {
+        self.time
+    }
 }
 
 impl SequenceTracker {
@@ -22,10 +29,15 @@ impl SequenceTracker {
     pub fn end(&self) -> Option<SequenceEnd> {
         let Self { highest_time, first_time, stats, .. } = self;
         let highest = self.highest?;
-        Some(SequenceEnd { highest, time: *highest_time, since: *first_time, packets: stats.packets })
+        Some(SequenceEnd {
+            highest,
+            time: *highest_time,
+            since: *first_time,
+            packets: stats.packets + stats.lost,
+        })
     }
 
-    /// Goes on behind `end` with the packet of `now`, if that is certain to follow: later and with a higher number, and not so much
+    /// Goes on behind `end` with the packet of `now`, if by all that is known of it that follows: later and with a higher number, and not so much
     /// later that the source, at the rate it had, may have gone through its 16 bits meanwhile. Which numbers before the end were there is not known any
     /// more: none of them is missing.
     pub fn resume(end: &SequenceEnd, now: CaptureTime, sequence: SequenceNumber) -> Option<Self> {
@@ -93,6 +105,37 @@ mod tests {
         let gaps: Vec<_> =
             std::iter::from_fn(|| tracker.poll_gap()).map(|gap| (gap.first, gap.len())).collect();
         assert_eq!(gaps, [(next, 2), (next.plus(3), 2)]);
+    }
+
+    #[test]
+    fn second_copies_of_what_came_before_are_duplicates() {
+        let first = SequenceNumber(2_001);
+        let mut tracker = SequenceTracker::resume(&ended(), at(2_001), first).unwrap();
+        tracker.handle(at(2_001), first, RtpTimestamp(7));
+        for n in [1_999, 2_000] {
+            let arrival = tracker.handle(at(2_002), SequenceNumber(n), RtpTimestamp(7));
+            assert!(matches!(arrival, Arrival::Duplicate(_)), "{n}: {arrival:?}");
+        }
+    }
+
+    #[test]
+    fn pauses_do_not_make_the_rate_lower() {
+        let mut end = ended();
+        let mut resumed = 0;
+        // As much recorded as left out, at 1,000 packets a second.
+        for _ in 0..10 {
+            let (ms, n) = (end.time.nanos() / 1_000_000 + 2_001, end.highest.wrapped().0.wrapping_add(2_001));
+            let Some(mut tracker) = SequenceTracker::resume(&end, at(ms), SequenceNumber(n)) else { break };
+            resumed += 1;
+            for k in 0..2_000 {
+                tracker.handle(at(ms + k), SequenceNumber(n.wrapping_add(k as u16)), RtpTimestamp(0));
+            }
+            tracker.finish();
+            end = tracker.end().unwrap();
+        }
+        assert_eq!(resumed, 10);
+        let rate = end.packets * 1_000_000_000 / end.time.nanos_since(end.since) as u64;
+        assert!((990..=1_010).contains(&rate), "{rate}");
     }
 
     #[test]

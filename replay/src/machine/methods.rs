@@ -187,6 +187,14 @@ impl ServerMachine {
         if in_session.is_some_and(|s| s.tracks.iter().any(|t| t.index == index)) {
             return Err(Refusal::new(Status::NOT_VALID_IN_STATE, "this track is set up already").into());
         }
+        // One connection has the channels of a session: what they carry ends with it, and what they are named is its own.
+        let elsewhere = |t: &SessionTrack| matches!(t.carriage, Carriage::Interleaved { connection, .. } if connection != id);
+        if matches!(wanted, Wanted::Interleaved(_))
+            && in_session.is_some_and(|s| s.tracks.iter().any(elsewhere))
+        {
+            let reason = "the session's other tracks are interleaved in another connection";
+            return Err(Refusal::new(Status::UNSUPPORTED_TRANSPORT, reason).into());
+        }
         let ssrc = (self.random)() as u32;
         let Some(connection) = self.connections.get(&id) else { return Err(Status::INTERNAL.into()) };
         let (peer, local, seen) = (connection.peer, connection.local, connection.seen);

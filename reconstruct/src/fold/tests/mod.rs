@@ -59,7 +59,7 @@ impl Bench {
         self.fold.end_source();
         self.commit();
         self.crash();
-        self.fold.begin_source(SourceId(2));
+        self.fold.begin_source(SourceId(self.fold.source().0 + 1));
         self.shard += 1;
         self.offset = 24;
     }

@@ -213,6 +213,32 @@ fn what_nobody_recorded_between_two_recordings_is_counted() {
 }
 
 #[test]
+fn recordings_of_a_session_in_another_order_miss_nothing() {
+    let mut w = Wire::at(1_000);
+    udp_session(&mut w, 40_000, 5000);
+    let dialogue = w.frames.len();
+    for packet in &pictures(7, 100, 120) {
+        w.udp(camera(6970), vms(5000), packet);
+    }
+    let third = (w.frames.len() - dialogue) / 3;
+    let (a, b) = (dialogue + third, dialogue + 2 * third);
+    // The second before the first; and one that lies within another.
+    let orders = [[a..b, 0..a, b..w.frames.len()], [0..b, dialogue + 5..a, b..w.frames.len()]];
+    for order in orders {
+        let mut bench = Bench::new();
+        for (n, part) in order.into_iter().enumerate() {
+            if n > 0 {
+                bench.next_source();
+            }
+            bench.take_all(&w.frames[part]);
+        }
+        let out = bench.finish();
+        let lost: u64 = (0..out.streams.len()).map(|stream| out.sum(stream, |p| p.lost)).sum();
+        assert_eq!(lost, 0, "{:?}", out.gaps);
+    }
+}
+
+#[test]
 fn a_frame_that_two_recordings_have_a_part_of_each_is_counted() {
     let mut w = Wire::at(1_000);
     interleaved_session(&mut w, 40_000, 0xaaaa, 10, 400);
@@ -283,19 +309,33 @@ fn what_the_tap_missed_explains_a_gap_whichever_is_known_first() {
     for packet in &packets {
         w.udp(camera(6970), vms(5000), packet);
     }
-    let span = (CaptureTime::from_nanos(0), CaptureTime::from_nanos(10_000_000_000));
-    let tap = TapId(1);
-    for evidence in [GapEvidence::Drops { tap, packets: 3 }, GapEvidence::InterfaceAway { tap }] {
-        let mut before = Bench::new();
-        before.fold.handle_loss(span, evidence.clone());
-        before.take_all(&w.frames);
-        let mut after = Bench::new();
-        after.take_all(&w.frames);
-        after.fold.handle_loss(span, evidence.clone());
-        let (before, after) = (before.finish(), after.finish());
+    let told = |tap: u32, away: bool, before: bool| {
+        let span = (CaptureTime::from_nanos(0), CaptureTime::from_nanos(10_000_000_000));
+        let tell = |bench: &mut Bench| match away {
+            true => bench.fold.handle_absence(TapId(tap), span),
+            false => bench.fold.handle_drops(TapId(tap), span, 3),
+        };
+        let mut bench = Bench::new();
+        if before {
+            tell(&mut bench);
+        }
+        bench.take_all(&w.frames);
+        if !before {
+            tell(&mut bench);
+        }
+        bench.finish()
+    };
+    let evidence =
+        [GapEvidence::Drops { tap: TapId(1), packets: 3 }, GapEvidence::InterfaceAway { tap: TapId(1) }];
+    for (away, evidence) in [false, true].into_iter().zip(evidence) {
+        let (before, after) = (told(1, away, true), told(1, away, false));
         let gap = &before.gaps[0][0];
         assert_eq!((gap.cause, &gap.evidence), (GapCause::Recorder, &Some(evidence)));
         assert_eq!(before.dump, after.dump);
+        // What another tap missed says nothing about it.
+        for before in [true, false] {
+            assert_eq!(told(2, away, before).gaps[0][0].cause, GapCause::Undetermined);
+        }
     }
 }
 
