@@ -271,7 +271,8 @@ fn full_disk_stops_clearly_and_harms_nothing() {
 
 /// A store of two captures, and the shard of the first.
 fn two_captures() -> (Store, PathBuf) {
-    let store = Store::import(&[lab::fixture("gst-tcp-h264.pcap"), lab::fixture("gst-udp-h265.pcap")]);
+    let store = Store::import(&[lab::fixture("gst-tcp-h264.pcap")]);
+    store.add(&[lab::fixture("gst-udp-h265.pcap")]);
     run(&["verify", "--store", store.at()]);
     let shard = shards(&store.path).swap_remove(0);
     (store, shard)

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 
 use capture::{CaptureTime, FileParser, Step};
 use lab::fixture;
-use lab::program::{Store, json, path_text, run, tapdeck, text};
+use lab::program::{Store, json, path_text, run, tapdeck, text, word};
 use serde_json::Value;
 
 const H264: &str = "gst-udp-h264.pcap";
@@ -214,4 +214,30 @@ fn control_characters_in_names_do_not_reach_the_terminal() {
         assert!(said.lines().all(|line| !line.starts_with('b')), "{arguments:?}: {said:?}");
     }
     assert_eq!(document(&file)["file"], path_text(&file), "JSON has its own way");
+}
+
+/// As of a capture program that begins a new file now and then, with names that do not sort by time.
+#[test]
+fn files_of_one_session_come_in_by_time_and_a_missing_one_is_counted() {
+    let whole = Store::import(&[fixture(H264)]).video();
+    let (header, records) = split(H264);
+    let parts = Store::empty();
+    let third = records.len() / 3;
+    let [a, b, c] =
+        [("2.pcap", 0..third), ("10.pcap", third..2 * third), ("9.pcap", 2 * third..records.len())]
+            .map(|(name, range)| write(&parts, name, header.clone(), records[range].to_vec()));
+    let all = Store::import(&[b.clone(), a.clone(), c.clone()]);
+    let video = all.video();
+    assert_eq!((&video["packets"], &video["lost"]), (&whole["packets"], &0.into()), "{video:#}");
+    let some = Store::import(&[a, c]);
+    let video = some.video();
+    let (packets, lost) = (video["packets"].as_u64(), video["lost"].as_u64());
+    assert_eq!(
+        packets.zip(lost).map(|(packets, lost)| packets + lost),
+        whole["packets"].as_u64(),
+        "{video:#}"
+    );
+    let line = json(&["timeline", &word(&video["id"]), "--store", some.at(), "--json"]);
+    let gaps = line["gaps"].as_array().expect("an array");
+    assert_eq!((gaps.len(), &gaps[0]["evidence"]["kind"]), (1, &"between-recordings".into()), "{line:#}");
 }
