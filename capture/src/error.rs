@@ -74,7 +74,7 @@ pub enum StoreError {
         free: u64,
     },
     /// The operating system said no.
-    #[error("{what} {}: {source}", path.display())]
+    #[error("{what} {}: {source}{}", path.display(), remedy(source))]
     Io {
         /// What was attempted, as a present participle.
         what: &'static str,
@@ -83,6 +83,15 @@ pub enum StoreError {
         /// What the system said.
         source: io::Error,
     },
+}
+
+/// What to do about an error of the system that leaves only one thing to do.
+fn remedy(error: &io::Error) -> &'static str {
+    match error.kind() {
+        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => "; make room there",
+        io::ErrorKind::ReadOnlyFilesystem => "; mount it for writing, or name another directory",
+        _ => "",
+    }
 }
 
 impl StoreError {
@@ -125,5 +134,19 @@ fn room(free: u64, needed: u64) -> String {
     match free < needed + LEFT_FREE {
         true => format!("{} MiB are free", free >> 20),
         false => "which a quota forbids".to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_full_disk_says_what_to_do_wherever_it_shows() {
+        let told =
+            |error: io::Error| StoreError::io("writing", "/s/journal/000001.journal")(error).to_string();
+        let full = told(io::ErrorKind::StorageFull.into());
+        assert!(full.starts_with("writing /s/journal") && full.ends_with("make room there"), "{full}");
+        assert!(told(io::ErrorKind::ReadOnlyFilesystem.into()).contains("mount it for writing"));
     }
 }

@@ -7,7 +7,7 @@ mod skip;
 
 use common::*;
 use replay::{Bound, Config, RtspServer};
-use std::net::{SocketAddr, SocketAddrV6};
+use std::net::{IpAddr, SocketAddr, SocketAddrV6};
 use std::time::{Duration, Instant};
 use tokio::net::UdpSocket;
 
@@ -356,14 +356,19 @@ async fn an_ipv4_client_of_an_ipv6_listener_is_served_as_one() {
         c.ask("SETUP", &url, &format!("Transport: RTP/AVP;unicast;client_port={port}-{port}\r\n")).await;
     assert_eq!(setup.status, 200, "{}", setup.text);
     c.ask("PLAY", &url, &format!("Session: {}\r\n", setup.session())).await;
-    let mut buffer = vec![0; 2048];
-    for _ in 0..3 {
-        let received = tokio::time::timeout(Duration::from_secs(3), a.recv_from(&mut buffer)).await;
-        let (_, from) = received.expect("in time").expect("receives");
-        assert_eq!(from.ip(), address.ip());
-    }
+    assert_sends(&a, address.ip()).await;
     let stats = server.handle.stats();
     assert!(stats.clients.iter().all(|client| client.peer.is_ipv4()), "{stats:?}");
+}
+
+/// Some datagrams come, and from that address.
+async fn assert_sends(to: &UdpSocket, from: IpAddr) {
+    let mut buffer = vec![0; 2048];
+    for _ in 0..3 {
+        let received = tokio::time::timeout(Duration::from_secs(3), to.recv_from(&mut buffer)).await;
+        let (_, sender) = received.expect("in time").expect("receives");
+        assert_eq!(sender.ip(), from);
+    }
 }
 
 /// An address of this machine that is valid on one of its links alone.
@@ -394,12 +399,7 @@ async fn a_link_local_client_gets_datagrams() {
     let setup = c.ask("SETUP", &url, &transport).await;
     assert_eq!(setup.status, 200, "{}", setup.text);
     c.ask("PLAY", &url, &format!("Session: {}\r\n", setup.session())).await;
-    let mut buffer = vec![0; 2048];
-    for _ in 0..3 {
-        let received = tokio::time::timeout(Duration::from_secs(3), a.recv_from(&mut buffer)).await;
-        let (_, from) = received.expect("in time").expect("receives");
-        assert_eq!(from.ip(), server.address.ip());
-    }
+    assert_sends(&a, server.address.ip()).await;
 }
 
 /// RFC 2326, section 10.7.
