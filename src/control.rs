@@ -28,6 +28,10 @@ pub enum Request {
     Status,
     /// Bring the index up to what was published until now, so that an outside reader finds it.
     Commit,
+    /// Begin to make the index anew, unless that is under way.
+    Reindex,
+    /// How far that has come.
+    Reindexed,
     /// Give a stream (or its camera) a name.
     Name {
         /// An id or a name.
@@ -51,11 +55,40 @@ pub enum Reply {
         /// As `tapdeck status --json` prints it.
         document: serde_json::Value,
     },
+    /// It is at work on it.
+    Running {
+        /// Bytes that are done.
+        done: u64,
+        /// Bytes in all.
+        total: u64,
+    },
+    /// The index was made anew.
+    Reindexed(Reindexed),
     /// Not done.
     Failed {
         /// Why, and what to do.
         text: String,
     },
+}
+
+/// What making the index anew came to.
+#[derive(Clone, Copy, Debug, Default, Deserialize, PartialEq, Serialize)]
+pub struct Reindexed {
+    /// Packets of retained shards that are in it.
+    pub packets: u64,
+    /// RTP packets of them.
+    pub media_packets: u64,
+    /// Streams in it.
+    pub streams: usize,
+    /// What retention had deleted before the oldest shards was not known any more.
+    pub cold: bool,
+}
+
+impl From<reconstruct::indexer::Reindexed> for Reindexed {
+    fn from(made: reconstruct::indexer::Reindexed) -> Self {
+        let reconstruct::indexer::Reindexed { streams, packets, media_packets, cold } = made;
+        Self { packets, media_packets, streams, cold: cold.is_some() }
+    }
 }
 
 /// Listens for other commands; removes its socket when dropped.

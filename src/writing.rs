@@ -5,13 +5,14 @@ use crate::failure::Failure;
 use crate::size::{ByteSize, count};
 use capture::{Recovered, Store, WriterLock};
 use std::path::Path;
+use std::sync::Arc;
 
 /// A store that this process writes.
 pub struct WrittenStore {
     /// The store.
     pub store: Store,
     /// The right to write, until it is dropped.
-    pub lock: WriterLock,
+    pub lock: Arc<WriterLock>,
 }
 
 impl WrittenStore {
@@ -26,7 +27,7 @@ impl WrittenStore {
     }
 
     fn take(store: Store, console: &Console) -> Result<Self, Failure> {
-        let lock = store.lock()?;
+        let lock = Arc::new(store.lock()?);
         for recovered in store.recover(&lock)? {
             console.say(sentence(&recovered));
         }

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use lab::nal::{self, Codec};
 use lab::players::{frames, frames_of, pictures, recorded_frames, spawn_frames};
-use lab::program::{Store, TAPDECK, finish, interrupt, json, run, tapdeck, text, word};
+use lab::program::{Store, TAPDECK, finish, interrupt, json, run, text, word};
 use lab::topology::{Camera, Kind, Lab, tool};
 use serde_json::Value;
 
@@ -110,13 +110,17 @@ fn every_command_works_beside_it() {
     assert!(theirs.len() > 40 && lately.len() > 20, "{} and {} frames", theirs.len(), lately.len());
     drop(server);
 
-    // One process writes a store: these two would, and say who does.
-    for writer in [&["reindex"][..], &["import", "fixtures/pcmu.pcap"]] {
-        let refused =
-            tapdeck().args(writer).args(["--store", &at]).current_dir(lab::root()).output().expect("starts");
-        assert_eq!(refused.status.code(), Some(1));
-        assert!(text(&refused.stderr).contains("process"), "{}", text(&refused.stderr));
-    }
+    // The recorder makes its index anew, while it records and is watched.
+    let watching = spawn_frames(
+        &mut scene.lab.at("client", "ffmpeg"),
+        &["-rtsp_transport", "tcp", "-i", "rtsp://198.19.0.10:8554/door", "-frames:v", "90"],
+    );
+    std::thread::sleep(Duration::from_secs(2));
+    let said = text(&run(&["reindex", "--store", &at]).stderr);
+    assert!(said.contains("1 stream") || said.contains("streams in"), "{said}");
+    assert_eq!(scene.store.video()["name"], "door");
+    let live = frames_of(watching);
+    assert!(live.len() > 60, "{} frames", live.len());
 
     let (lab, store, truth) = scene.ended();
     let whole = nal::video(&store.export("door"), Codec::H264);
@@ -124,7 +128,7 @@ fn every_command_works_beside_it() {
     assert!(begun.len() > 40 && whole.starts_with(&begun), "what was exported meanwhile is the beginning");
     let all = recorded_frames(&truth, Codec::H264, lab.dir());
     let all: Vec<&str> = all.iter().map(String::as_str).collect();
-    for seen in [&theirs, &lately] {
+    for seen in [&theirs, &lately, &live] {
         let seen = pictures(seen);
         // The VMS may have begun to record a picture later, and ends with a picture that the others may not have had yet.
         let of_both: Vec<_> = seen.iter().copied().filter(|picture| all.contains(picture)).collect();

@@ -48,7 +48,7 @@ impl Status {
         let recorder = match control::ask(&store.control_socket(), &Request::Status)? {
             Some(Reply::Status { document }) => Some(document),
             Some(Reply::Failed { text }) => return Err(Failure::failed(text)),
-            Some(Reply::Done { .. }) | None => None,
+            Some(_) | None => None,
         };
         match self.json.json {
             true => listing::print_json(&json!({ "recorder": recorder, "store": summary(&store) })),

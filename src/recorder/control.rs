@@ -5,7 +5,7 @@ use crate::failure::Failure;
 use crate::naming;
 use crate::status::RecorderStatus;
 use reconstruct::footage::Footage;
-use reconstruct::indexer::LiveIndexer;
+use reconstruct::indexer::{LiveIndexer, Renewal};
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
@@ -38,6 +38,18 @@ impl Orders {
                     Reply::Failed { text: format!("it is more than {} s behind", COMMIT_TIME.as_secs()) }
                 }
                 _ => Reply::Done { text: "committed".to_owned() },
+            },
+            Request::Reindex => match self.indexer.upgrade().map(|indexer| indexer.renew()) {
+                Some(Ok(())) => Reply::Running { done: 0, total: 0 },
+                Some(Err(error)) => Reply::Failed { text: error.to_string() },
+                None => Reply::Failed { text: "it is stopping".to_owned() },
+            },
+            Request::Reindexed => match self.indexer.upgrade().map(|indexer| indexer.renewal()) {
+                Some(Renewal::Running { done, total }) => Reply::Running { done, total },
+                Some(Renewal::Done(made)) => Reply::Reindexed(made.into()),
+                Some(Renewal::Failed(text)) => Reply::Failed { text },
+                Some(Renewal::None) => Reply::Failed { text: "nobody asked for it".to_owned() },
+                None => Reply::Failed { text: "it is stopping".to_owned() },
             },
             Request::Name { stream, name } => match self.name(&stream, &name) {
                 Ok(()) => Reply::Done { text: "named".to_owned() },

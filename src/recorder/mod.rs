@@ -107,7 +107,12 @@ impl Recorder {
         console: &Console,
     ) -> Result<Self, Failure> {
         let store = written.store.clone();
-        let index = Index::open(&store.index_dir())?;
+        let (index, anew) = reconstruct::indexer::open_or_begin(&store)?;
+        if let Some(why) = anew {
+            console.line(&format!(
+                "tapdeck: {why}; that is being done now, beside the recording, and what was recorded before can be played when it is"
+            ));
+        }
         reconstruct::indexer::drop_deleted(&store, &index)?;
         let hub = LiveHub::new();
         let footage = Footage::with(store.clone(), index.clone(), Some(hub.clone()));

@@ -1,37 +1,23 @@
-//! The database: opened, written and cut back.
+//! The index: opened, written, cut back and exchanged for one that was made anew.
 //!
-//! Owns RocksDB's options, the format version, and the rules by which rows go with their shard. Memory is bounded by
-//! name: [`BLOCK_CACHE_BYTES`] for reading, [`WRITE_BUFFERS_BYTES`] for writing, [`OPEN_FILES_MAX`] files.
+//! Owns the format version, and the rules by which rows go with their shard.
 
 use super::batch::{IndexBatch, encode};
 use super::keys::{self, Family, kind, meta};
+use super::opened::Opened;
 use super::referred::Noted;
-use super::scratch;
 use super::{IndexError, NextIds};
 use capture::ShardId;
-use rocksdb::{
-    BlockBasedOptions, BoundColumnFamily, Cache, ColumnFamilyDescriptor, DBWithThreadMode, MultiThreaded,
-    Options, WriteBatch, WriteOptions,
-};
-use std::path::{Path, PathBuf};
+use rocksdb::WriteBatch;
+use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
+/// The longest an exchange waits for reads that are under way. Each takes milliseconds.
+const EXCHANGE_WAIT: Duration = Duration::from_secs(10);
 /// The index's format. An index of a newer one is refused, one of an older one is to be made again.
 pub const FORMAT: u32 = 2;
-/// Memory for blocks that were read.
-pub const BLOCK_CACHE_BYTES: usize = 32 << 20;
-/// Memory for what was written and is not in a table yet.
-pub const WRITE_BUFFERS_BYTES: usize = 32 << 20;
-/// Files that the database keeps open. A store of many terabytes has more.
-pub const OPEN_FILES_MAX: i32 = 256;
-/// Who opens the index replays at most so much: the next start after a crash, and every reader beside a recorder.
-const WAL_BYTES_MAX: u64 = 16 << 20;
-const TABLE_BYTES: u64 = 32 << 20;
-const BLOCK_BYTES: usize = 16 << 10;
-
-pub(super) type Db = DBWithThreadMode<MultiThreaded>;
-
 /// The index of a store. Cheap to clone; all clones are the same database.
 #[derive(Clone)]
 pub struct Index {
@@ -39,9 +25,9 @@ pub struct Index {
 }
 
 struct Inner {
-    db: Db,
-    /// Where a reader beside a recorder keeps its log; removed at the end. `None` for the writer.
-    secondary: Option<PathBuf>,
+    /// The database; another one after [`Index::exchange`], or where a reader finds that its writer has made the index anew.
+    opened: Mutex<Arc<Opened>>,
+    secondary: bool,
     row_reads: AtomicU64,
     catch_ups: AtomicU64,
     /// Held for a commit, and while it is looked which rows nothing refers to any more: a commit may refer to them again. What the
@@ -49,63 +35,15 @@ struct Inner {
     writing: Mutex<Noted>,
 }
 
-impl Drop for Inner {
-    fn drop(&mut self) {
-        if let Some(path) = &self.secondary {
-            // Nothing but RocksDB's log of this reader: if it stays, the system clears it with the temporary files.
-            let _ = std::fs::remove_dir_all(path);
-        }
-    }
-}
-
-fn options() -> (Options, Vec<ColumnFamilyDescriptor>) {
-    let mut db = Options::default();
-    db.create_if_missing(true);
-    db.create_missing_column_families(true);
-    db.set_db_write_buffer_size(WRITE_BUFFERS_BYTES);
-    db.set_max_open_files(OPEN_FILES_MAX);
-    // Sixteen threads are started otherwise, for each family, to open a handful of files.
-    db.set_max_file_opening_threads(1);
-    db.set_max_background_jobs(2);
-    // All families' tables are written and entered at once. A reader beside the writer, which learns of tables from the manifest, would
-    // see one family further than another otherwise, half a commit; and it is one note in the manifest instead of five, each synced.
-    db.set_atomic_flush(true);
-    db.set_max_total_wal_size(WAL_BYTES_MAX);
-    db.set_bytes_per_sync(1 << 20);
-    db.set_wal_bytes_per_sync(1 << 20);
-    db.set_keep_log_file_num(2);
-    db.set_max_log_file_size(1 << 20);
-    db.set_skip_stats_update_on_db_open(true);
-    let cache = Cache::new_lru_cache(BLOCK_CACHE_BYTES);
-    let families = Family::ALL.map(|family| {
-        let mut table = BlockBasedOptions::default();
-        table.set_block_cache(&cache);
-        table.set_block_size(BLOCK_BYTES);
-        table.set_bloom_filter(10.0, false);
-        table.set_cache_index_and_filter_blocks(true);
-        table.set_pin_l0_filter_and_index_blocks_in_cache(true);
-        let mut cf = Options::default();
-        cf.set_block_based_table_factory(&table);
-        cf.set_write_buffer_size(WRITE_BUFFERS_BYTES / 4);
-        cf.set_target_file_size_base(TABLE_BYTES);
-        cf.set_compression_type(rocksdb::DBCompressionType::None);
-        ColumnFamilyDescriptor::new(family.name(), cf)
-    });
-    (db, families.into_iter().collect())
-}
-
 impl Index {
     /// Opens the index in `dir` for reading and writing, or makes a new one. One process at a time.
     pub fn open(dir: &Path) -> Result<Self, IndexError> {
-        std::fs::create_dir_all(dir).map_err(|source| IndexError::Directory { path: dir.into(), source })?;
-        let (options, families) = options();
-        let db = Db::open_cf_descriptors(&options, dir, families)
-            .map_err(|source| IndexError::Open { path: dir.into(), source })?;
-        let index = Self::with(db, None);
+        let index = Self::with(Opened::to_write(dir)?);
         if !index.check_format()? {
             let mut batch = WriteBatch::default();
-            batch.put_cf(&index.family(Family::Meta), keys::meta(meta::VERSION, 0), encode(&FORMAT));
-            index.write(batch)?;
+            let opened = index.opened();
+            batch.put_cf(&opened.family(Family::Meta), keys::meta(meta::VERSION, 0), encode(&FORMAT));
+            opened.write(batch)?;
         }
         Ok(index)
     }
@@ -113,29 +51,18 @@ impl Index {
     /// Opens the index in `dir` for reading, also while another process writes it. What is read is what stood there at
     /// the last [`refresh`](Self::refresh).
     pub fn open_secondary(dir: &Path) -> Result<Self, IndexError> {
-        if !dir.join("CURRENT").exists() {
-            return Err(IndexError::Missing { path: dir.into() });
-        }
-        let own = scratch::make(&std::env::temp_dir())
-            .map_err(|(path, source)| IndexError::Directory { path, source })?;
-        let (mut options, families) = options();
-        options.create_if_missing(false);
-        options.create_missing_column_families(false);
-        let db = Db::open_cf_descriptors_as_secondary(&options, dir, &own, families);
-        let db = db.map_err(|source| {
-            let _ = std::fs::remove_dir_all(&own);
-            IndexError::Open { path: dir.into(), source }
-        })?;
-        let index = Self::with(db, Some(own));
+        let index = Self::with(Opened::to_read(dir)?);
         if !index.check_format()? {
             return Err(IndexError::Missing { path: dir.into() });
         }
         Ok(index)
     }
 
-    fn with(db: Db, secondary: Option<PathBuf>) -> Self {
+    fn with(opened: Opened) -> Self {
         let (row_reads, catch_ups) = (AtomicU64::new(0), AtomicU64::new(0));
-        Self { inner: Arc::new(Inner { db, secondary, row_reads, catch_ups, writing: Mutex::default() }) }
+        let secondary = opened.is_secondary();
+        let opened = Mutex::new(Arc::new(opened));
+        Self { inner: Arc::new(Inner { opened, secondary, row_reads, catch_ups, writing: Mutex::default() }) }
     }
 
     /// Whether the version row is there; an error when its format is not this one's.
@@ -158,7 +85,7 @@ impl Index {
         }
     }
 
-    /// Puts the closed index `new` in the place of the one in `dir`, if there is one, which goes; both on one file system. A crash leaves
+    /// Puts the closed index `new` in the place of the one in `dir`, if there is one, which goes; both on one file system and closed. A crash leaves
     /// the one or the other there.
     pub fn replace(dir: &Path, new: &Path) -> Result<(), IndexError> {
         use rustix::fs::{CWD, RenameFlags, renameat_with};
@@ -176,9 +103,33 @@ impl Index {
         }
     }
 
+    /// [`replace`](Self::replace)s this open index by `new`, which is closed: whoever has this one reads the new one from then on. Waits for
+    /// reads that are under way; where these don't end it fails and everything is as before.
+    pub fn exchange(&self, new: &Path) -> Result<(), IndexError> {
+        let _no_writer = self.inner.writing.lock().unwrap_or_else(PoisonError::into_inner);
+        let give_up = Instant::now() + EXCHANGE_WAIT;
+        let (mut place, dir) = loop {
+            let mut place = self.inner.opened.lock().unwrap_or_else(PoisonError::into_inner);
+            let dir = place.dir().to_owned();
+            // Its database goes on writing where it was opened: it has to be closed before another one stands there.
+            if Arc::get_mut(&mut place).map(Opened::close).is_some() {
+                break (place, dir);
+            }
+            drop(place);
+            if Instant::now() > give_up {
+                return Err(IndexError::Busy);
+            }
+            std::thread::sleep(Duration::from_micros(200));
+        };
+        let replaced = Self::replace(&dir, new);
+        // Whichever of the two is there now.
+        *place = Arc::new(Opened::to_write(&dir)?);
+        replaced
+    }
+
     /// Whether this is a reader's view beside a writing process.
     pub fn is_secondary(&self) -> bool {
-        self.inner.secondary.is_some()
+        self.inner.secondary
     }
 
     /// Takes over what the writing process has committed since. Nothing to do for the writer itself.
@@ -187,9 +138,13 @@ impl Index {
             return Ok(());
         }
         self.inner.catch_ups.fetch_add(1, Ordering::Relaxed);
-        self.db()
-            .try_catch_up_with_primary()
-            .map_err(|source| IndexError::Database { doing: "catch up with its writer", source })
+        let opened = self.opened();
+        if opened.is_replaced() {
+            let anew = Self::open_secondary(opened.dir())?;
+            *self.inner.opened.lock().unwrap_or_else(PoisonError::into_inner) = anew.opened();
+            return Ok(());
+        }
+        opened.catch_up()
     }
 
     /// Rows read since it was opened: to show that a query's cost does not grow with the store.
@@ -201,54 +156,36 @@ impl Index {
         self.inner.row_reads.fetch_add(rows, Ordering::Relaxed);
     }
 
-    pub(super) fn db(&self) -> &Db {
-        &self.inner.db
-    }
-
-    pub(super) fn family(&self, family: Family) -> Arc<BoundColumnFamily<'_>> {
-        self.inner.db.cf_handle(family.name()).expect("all families are opened with the database")
-    }
-
-    fn write(&self, batch: WriteBatch) -> Result<(), IndexError> {
-        if self.is_secondary() {
-            return Err(IndexError::ReadOnly);
-        }
-        // The write-ahead log is not synced for each batch: a crash of the process loses nothing, and after a power
-        // loss the shards are folded again from the position that is there.
-        let mut options = WriteOptions::default();
-        options.set_sync(false);
-        self.db().write_opt(batch, &options).map_err(|source| IndexError::Database { doing: "write", source })
+    /// The database as it is open now. To be held for one reading or writing only: see [`exchange`](Self::exchange).
+    pub(super) fn opened(&self) -> Arc<Opened> {
+        self.inner.opened.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// Writes a batch: all of it or, after a crash, none of it.
     pub fn commit(&self, batch: IndexBatch) -> Result<(), IndexError> {
-        let families = Family::ALL.map(|f| self.family(f));
+        // First: who holds this waits for nobody who waits for the database to be exchanged.
+        let mut noted = self.inner.writing.lock().unwrap_or_else(PoisonError::into_inner);
+        let opened = self.opened();
+        let families = Family::ALL.map(|f| opened.family(f));
         let mut write = WriteBatch::default();
         for op in &batch.ops {
             write.put_cf(&families[op.family as usize], &op.key, &op.value);
         }
-        let mut noted = self.inner.writing.lock().unwrap_or_else(PoisonError::into_inner);
         self.note_referred(&mut noted, &mut write, &batch.referred)?;
         // What could not be written is not noted.
-        self.write(write).inspect_err(|_| noted.forget())
+        opened.write(write).inspect_err(|_| noted.forget())
     }
 
     /// Makes everything that was committed durable.
     pub fn sync(&self) -> Result<(), IndexError> {
-        if self.is_secondary() {
-            return Ok(());
-        }
-        self.db().flush_wal(true).map_err(|source| IndexError::Database { doing: "sync its log", source })
+        self.opened().sync()
     }
 
     /// Makes everything that was committed durable, and brings it into tables: who opens the index next has no log to replay.
     pub fn settle(&self) -> Result<(), IndexError> {
-        self.sync()?;
-        let families = Family::ALL.map(|f| self.family(f));
-        let families: Vec<_> = families.iter().collect();
-        self.db()
-            .flush_cfs_opt(&families, &rocksdb::FlushOptions::default())
-            .map_err(|source| IndexError::Database { doing: "write its tables", source })
+        let opened = self.opened();
+        opened.sync()?;
+        opened.write_tables()
     }
 
     /// Retention deleted a shard: its blocks, parts, gaps, reports, exchanges and times go, and the flows, segments and
@@ -260,7 +197,7 @@ impl Index {
         writing.forget();
         self.remove_shards(&mut batch, shard, Some(ShardId(shard.0.saturating_add(1))))?;
         self.remove_unreferred(&mut batch, shard, beside)?;
-        self.write(batch)?;
+        self.opened().write(batch)?;
         drop(writing);
         self.remove_files(shard, Some(ShardId(shard.0.saturating_add(1))));
         Ok(())
@@ -273,7 +210,8 @@ impl Index {
         self.inner.writing.lock().unwrap_or_else(PoisonError::into_inner).forget();
         self.remove_shards(&mut batch, shard, None)?;
         self.lower_referred(&mut batch, shard)?;
-        let meta_family = self.family(Family::Meta);
+        let opened = self.opened();
+        let meta_family = opened.family(Family::Meta);
         for (kind, id) in [
             (meta::FLOW, next.flow.0),
             (meta::STREAM, next.stream.0),
@@ -285,7 +223,7 @@ impl Index {
         ] {
             batch.delete_range_cf(&meta_family, keys::meta(kind, id), keys::Key::from_slice(&[kind + 1]));
         }
-        self.write(batch)?;
+        opened.write(batch)?;
         self.remove_files(shard, None);
         Ok(())
     }
@@ -299,7 +237,8 @@ impl Index {
     ) -> Result<(), IndexError> {
         let begin = keys::shard(from);
         let end = to.map_or_else(|| keys::Key::from_slice(&[0xff; 9]), keys::shard);
-        let stream_family = self.family(Family::Stream);
+        let opened = self.opened();
+        let stream_family = opened.family(Family::Stream);
         self.scan(Family::Shard, &begin, Some(&end), |key, value| {
             if let Some((_, kind::PART | kind::GAP | kind::REPORT | kind::TIME, ..)) =
                 keys::parse_in_shard(key)
@@ -309,7 +248,7 @@ impl Index {
             Ok(true)
         })?;
         for family in Family::BY_SHARD {
-            batch.delete_range_cf(&self.family(family), &begin, &end);
+            batch.delete_range_cf(&opened.family(family), &begin, &end);
         }
         Ok(())
     }
@@ -318,10 +257,9 @@ impl Index {
     fn remove_files(&self, from: ShardId, to: Option<ShardId>) {
         let begin = keys::shard(from);
         let end = to.map_or_else(|| keys::Key::from_slice(&[0xff; 9]), keys::shard);
+        let opened = self.opened();
         for family in Family::BY_SHARD {
-            if let Err(error) = self.db().delete_file_in_range_cf(&self.family(family), &begin, &end) {
-                tracing::debug!(%error, "tables of deleted shards stay until the next compaction");
-            }
+            opened.remove_files(family, &begin, &end);
         }
     }
 }

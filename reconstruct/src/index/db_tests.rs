@@ -60,8 +60,9 @@ fn another_format_is_refused_with_the_remedy() {
         {
             let index = Index::open(&path).unwrap();
             let mut batch = WriteBatch::default();
-            batch.put_cf(&index.family(Family::Meta), keys::meta(meta::VERSION, 0), encode(&found));
-            index.write(batch).unwrap();
+            let opened = index.opened();
+            batch.put_cf(&opened.family(Family::Meta), keys::meta(meta::VERSION, 0), encode(&found));
+            opened.write(batch).unwrap();
         }
         for error in [Index::open(&path).err(), Index::open_secondary(&path).err()] {
             assert!(error.unwrap().to_string().contains(words));
@@ -76,10 +77,11 @@ fn a_damaged_row_is_an_error_with_its_key() {
     let dir = tempfile::tempdir().unwrap();
     let index = Index::open(dir.path()).unwrap();
     let mut batch = WriteBatch::default();
-    batch.put_cf(&index.family(Family::Meta), keys::meta(meta::STREAM, 3), [1, 2, 3]);
+    let opened = index.opened();
+    batch.put_cf(&opened.family(Family::Meta), keys::meta(meta::STREAM, 3), [1, 2, 3]);
     let key = L1Key { shard: ShardId(1), flow: FlowId(2), block: 0 };
-    batch.put_cf(&index.family(Family::L1), keys::l1(&key), [1, 200]);
-    index.write(batch).unwrap();
+    batch.put_cf(&opened.family(Family::L1), keys::l1(&key), [1, 200]);
+    opened.write(batch).unwrap();
     let error = index.stream(crate::index::StreamId(3)).err().unwrap().to_string();
     assert!(error.contains("meta") && error.contains("7300000003"), "{error}");
     let error = index.packets(&key).err().unwrap().to_string();
@@ -102,7 +104,8 @@ fn a_secondary_follows_the_writer_while_it_writes() {
                     index.settle().unwrap();
                 }
                 if n % 4000 == 0 {
-                    index.db().compact_range_cf(&index.family(Family::L1), None::<&[u8]>, None::<&[u8]>);
+                    let opened = index.opened();
+                    opened.db().compact_range_cf(&opened.family(Family::L1), None::<&[u8]>, None::<&[u8]>);
                     index.drop_shard(ShardId((n / 5000).saturating_sub(1)), &[]).unwrap();
                 }
             }

@@ -22,6 +22,9 @@ pub enum IndexError {
         /// Why.
         source: std::io::Error,
     },
+    /// It is being read and can't be exchanged.
+    #[error("the index is being read without an end, and stays as it is")]
+    Busy,
     /// A directory could not be made.
     #[error("{} can't be made: {source}", path.display())]
     Directory {

@@ -57,8 +57,9 @@ impl Index {
             return self.get_beside(family, key);
         }
         self.count_reads(1);
-        let cf = self.family(family);
-        self.retry(|| self.db().get_cf(&cf, key))
+        let opened = self.opened();
+        let cf = opened.family(family);
+        self.retry(|| opened.db().get_cf(&cf, key))
     }
 
     /// A row beside its writer, as a scan finds it. Right after the writer had flushed, RocksDB's `get` was seen to give an older version of
@@ -90,15 +91,16 @@ impl Index {
         to: Option<&[u8]>,
         mut row: impl FnMut(&[u8], &[u8]) -> Result<bool, IndexError>,
     ) -> Result<(), IndexError> {
-        let cf = self.family(family);
         let mut from = keys::Key::from_slice(from);
         let mut tries = 0;
         loop {
+            let opened = self.opened();
+            let cf = opened.family(family);
             let mut options = ReadOptions::default();
             if let Some(to) = to {
                 options.set_iterate_upper_bound(to);
             }
-            let mut it = self.db().raw_iterator_cf_opt(&cf, options);
+            let mut it = opened.db().raw_iterator_cf_opt(&cf, options);
             it.seek(&from);
             while let Some((key, value)) = it.item() {
                 self.count_reads(1);

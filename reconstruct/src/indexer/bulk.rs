@@ -4,10 +4,11 @@ use super::base::{self, Base};
 use super::driver::{Driver, Mode, Step};
 use super::error::IndexerError;
 use super::retain::drop_deleted;
-use crate::fold::FoldStats;
-use crate::index::Index;
+use super::saved::Saved;
+use crate::fold::{Fold, FoldStats};
+use crate::index::{Index, IndexError};
 use capture::{SourceId, SourceInfo, SourceKind, Store, TapId, WriterLock};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::mpsc::{Receiver, TryRecvError};
 use std::time::{Duration, Instant};
 
@@ -15,6 +16,7 @@ use std::time::{Duration, Instant};
 const PROGRESS: Duration = Duration::from_millis(50);
 
 /// What `reindex` made.
+#[derive(Clone, Copy, Debug)]
 pub struct Reindexed {
     /// Streams in it.
     pub streams: usize,
@@ -49,9 +51,7 @@ pub fn reindex(
     lock: &WriterLock,
     progress: &mut Progress<'_>,
 ) -> Result<Reindexed, IndexerError> {
-    // It may be a link to another disk.
-    let dir = std::fs::canonicalize(store.index_dir()).unwrap_or_else(|_| store.index_dir());
-    let new = dir.with_extension("new");
+    let (dir, new) = places(store);
     Index::remove(&new)?;
     let made = make(store, lock, &new, progress).and_then(|made| {
         Index::replace(&dir, &new)?;
@@ -64,6 +64,43 @@ pub fn reindex(
     made
 }
 
+/// The store's index to be written to. One that can't be gone on with (of an older format, or ahead of the shards) is begun anew: what is in it
+/// stands in shards and journal as well. Says why, if so.
+pub fn open_or_begin(store: &Store) -> Result<(Index, Option<String>), IndexerError> {
+    let dir = store.index_dir();
+    let begin = |why: String| {
+        Index::remove(&dir)?;
+        Ok((Index::open(&dir)?, Some(why)))
+    };
+    match Index::open(&dir) {
+        Ok(index) => match can_go_on(store, &index) {
+            Ok(()) => Ok((index, None)),
+            Err(why @ (IndexerError::State | IndexerError::Fold(_) | IndexerError::Ahead { .. })) => {
+                drop(index);
+                begin(why.to_string())
+            }
+            Err(error) => Err(error),
+        },
+        Err(why @ IndexError::OlderFormat { .. }) => begin(why.to_string()),
+        Err(error) => Err(error.into()),
+    }
+}
+
+fn can_go_on(store: &Store, index: &Index) -> Result<(), IndexerError> {
+    if let Some((saved, _)) = Saved::load(store, index)? {
+        Fold::restore(&saved.fold)?;
+    }
+    Ok(())
+}
+
+/// Where the index is, and where a new one is made.
+pub(super) fn places(store: &Store) -> (PathBuf, PathBuf) {
+    // It may be a link to another disk.
+    let dir = std::fs::canonicalize(store.index_dir()).unwrap_or_else(|_| store.index_dir());
+    let new = dir.with_extension("new");
+    (dir, new)
+}
+
 /// An index in `dir`, closed.
 fn make(
     store: &Store,
@@ -73,14 +110,27 @@ fn make(
 ) -> Result<Reindexed, IndexerError> {
     let index = Index::open(dir)?;
     let mut driver = Driver::new(store, &index, None, Mode::Bulk)?;
-    let (packets, media_packets, cold) = fold_all(&mut driver, store, lock, progress)?;
+    let folded = fold_all(&mut driver, store, lock, progress)?;
     // A state may still have spoken of a shard that is gone.
     drop_deleted(store, &index)?;
-    Ok(Reindexed { streams: index.streams()?.len(), packets, media_packets, cold })
+    Ok(folded.with_streams(index.streams()?.len()))
 }
 
-/// Packets, media packets, and the first source that was begun without a state that it should have had.
-type Folded = (u64, u64, Option<SourceId>);
+/// What was folded.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Folded {
+    pub packets: u64,
+    pub media_packets: u64,
+    /// The first source that was begun without a state that it should have had.
+    pub cold: Option<SourceId>,
+}
+
+impl Folded {
+    pub fn with_streams(self, streams: usize) -> Reindexed {
+        let Self { packets, media_packets, cold } = self;
+        Reindexed { streams, packets, media_packets, cold }
+    }
+}
 
 fn fold_all(
     driver: &mut Driver,
@@ -89,32 +139,51 @@ fn fold_all(
     progress: &mut Progress<'_>,
 ) -> Result<Folded, IndexerError> {
     let total: u64 = store.shards().iter().map(|s| s.bytes).sum();
-    let (sources, first) = (store.sources(), driver.source());
-    let (mut packets, mut media_packets, mut cold) = (0, 0, None);
     let mut told = Instant::now();
+    let folded = fold_sources(driver, store, lock, None, &mut |driver| {
+        // How far it is takes a look at every shard that there is.
+        if told.elapsed() >= PROGRESS {
+            told = Instant::now();
+            progress(total.saturating_sub(driver.unfolded_bytes()), total);
+        }
+        Ok(())
+    })?;
+    progress(total, total);
+    driver.finish()?;
+    Ok(folded)
+}
+
+/// Folds the sources that are not folded yet, in the order of their numbers, before `until` if there is one: that one's beginning is taken up,
+/// and it is still to be turned to. `stepped` is asked all the time whether to go on.
+pub(super) fn fold_sources(
+    driver: &mut Driver,
+    store: &Store,
+    lock: &WriterLock,
+    until: Option<SourceId>,
+    stepped: &mut dyn FnMut(&mut Driver) -> Result<(), IndexerError>,
+) -> Result<Folded, IndexerError> {
+    let (sources, first) = (store.sources(), driver.source());
+    let mut folded = Folded::default();
     for source in sources.iter().filter(|s| s.id >= first) {
-        if source.id > first && cold.is_none() {
-            cold = begin(driver, store, lock, source.id)?;
+        if source.id > first && folded.cold.is_none() {
+            folded.cold = begin(driver, store, lock, source.id)?;
+        }
+        if until.is_some_and(|until| source.id >= until) {
+            break;
         }
         let before = driver.stats();
         driver.begin_source(source.id, &taps_of(store, source.id));
         while driver.step()? != Step::End {
             driver.commit_if_due()?;
-            // How far it is takes a look at every shard that there is.
-            if told.elapsed() >= PROGRESS {
-                told = Instant::now();
-                progress(total.saturating_sub(driver.lag_bytes()).min(total), total);
-            }
+            stepped(driver)?;
         }
         if !may_go_on(source) || sources.last().is_some_and(|last| last.id != source.id) {
             driver.end_source()?;
         }
-        packets += driver.stats().packets - before.packets;
-        media_packets += driver.stats().media_packets - before.media_packets;
+        folded.packets += driver.stats().packets - before.packets;
+        folded.media_packets += driver.stats().media_packets - before.media_packets;
     }
-    progress(total, total);
-    driver.finish()?;
-    Ok((packets, media_packets, cold))
+    Ok(folded)
 }
 
 /// Takes up what was kept for the beginning of a source. Says so if it should be there and is not.

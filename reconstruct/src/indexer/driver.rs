@@ -11,7 +11,7 @@ use super::saved::Saved;
 use crate::fold::{FlowHasher, Fold, FoldEvent, FoldStats, Limits, Observation, Place};
 use crate::footage::{Footage, LiveHub};
 use crate::index::{Index, Row};
-use capture::{CaptureTime, Drops, Missed, ShardId, SourceId, Store, TapId};
+use capture::{CaptureTime, Drops, Missed, ShardId, ShardInfo, SourceId, Store, TapId};
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
@@ -27,6 +27,8 @@ const FETCH_AHEAD: usize = 6;
 const HEADER_LINES: usize = 3;
 /// Offset of a shard's first record.
 const SHARD_BEGIN: u64 = capture::SHARD_HEADER_LEN;
+/// How long folding up to a place takes at the most that is a few MiB away.
+const REACH: Duration = Duration::from_secs(30);
 /// A batch that has grown to this is committed whatever the time.
 const BATCH_BYTES_MAX: usize = 8 << 20;
 
@@ -75,6 +77,8 @@ pub struct Driver {
     committed: Instant,
     dirty: bool,
     missed_read: usize,
+    /// Where each tap's folding ends for now; beyond that its packets wait.
+    bounds: BTreeMap<TapId, (ShardId, u64)>,
     /// Packets that were folded behind later ones of other taps: they became known too late.
     pub skew_exceeded: u64,
     /// Bytes in which no record could be read.
@@ -119,6 +123,7 @@ impl Driver {
             committed: Instant::now(),
             dirty,
             missed_read: 0,
+            bounds: BTreeMap::new(),
             skew_exceeded: 0,
             unreadable_bytes: 0,
         })
@@ -127,6 +132,44 @@ impl Driver {
     /// The source that was begun last.
     pub fn source(&self) -> SourceId {
         self.source
+    }
+
+    /// Follows another in the place that it had: live, what was counted of packets too late or unreadable goes on.
+    pub fn succeed(&mut self, before: &Self) {
+        self.skew_exceeded = before.skew_exceeded;
+        self.unreadable_bytes = before.unreadable_bytes;
+        self.fold.output().live = self.hub.as_ref().is_some_and(|hub| hub.subscriptions() > 0);
+    }
+
+    /// For each tap the shard and the offset of the next record.
+    pub fn positions(&self) -> &BTreeMap<TapId, (ShardId, u64)> {
+        &self.positions
+    }
+
+    /// Folds exactly up to there, which is published already.
+    pub fn reach(&mut self, positions: &BTreeMap<TapId, (ShardId, u64)>) -> Result<(), IndexerError> {
+        let of_feeds = positions.iter().filter(|(tap, _)| self.feeds.iter().any(|f| f.tap() == **tap));
+        self.bounds = of_feeds.map(|(tap, at)| (*tap, *at)).collect();
+        let give_up = Instant::now() + REACH;
+        while !self.feeds.iter().all(|feed| self.is_bound(feed)) {
+            if self.step()? == Step::Folded {
+                self.commit_if_due()?;
+            } else if Instant::now() > give_up {
+                return Err(IndexerError::Behind);
+            } else {
+                self.store.wait(Duration::from_millis(1));
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether a tap is folded to its bound.
+    fn is_bound(&self, feed: &Feed) -> bool {
+        let Some(bound) = self.bounds.get(&feed.tap()) else { return false };
+        match feed.head_place() {
+            Some(next) => next >= *bound,
+            None => self.positions.get(&feed.tap()).is_some_and(|at| at >= bound),
+        }
     }
 
     /// Turns to a source: its taps are merged. Those that open later are added with [`add_tap`](Self::add_tap).
@@ -209,7 +252,11 @@ impl Driver {
         loop {
             // However long that takes: nobody goes ahead of packets that are there.
             self.feeds.iter_mut().for_each(Feed::await_next);
-            let heads: smallvec::SmallVec<[Head; 4]> = self.feeds.iter().map(head).collect();
+            let heads: smallvec::SmallVec<[Head; 4]> = self
+                .feeds
+                .iter()
+                .map(|feed| if self.is_bound(feed) { Head::End } else { head(feed) })
+                .collect();
             let impatient =
                 self.mode == Mode::Live && self.waiting_since.is_some_and(|since| since.elapsed() > SKEW);
             match next(&heads, impatient) {
@@ -240,6 +287,7 @@ impl Driver {
         let from = batch.chunk.base;
         self.enter(&place, from)?;
         let shard = place.shard;
+        let bound = self.bounds.get(&tap).filter(|bound| bound.0 == shard).map(|bound| bound.1);
         let (folded_to, mut late) = (self.folded_to, 0);
         let Self { feeds, fold, .. } = self;
         let feed = &mut feeds[n];
@@ -247,7 +295,9 @@ impl Driver {
             return Ok(false);
         };
         let bytes = batch.bytes();
-        while let Some(d) = batch.descriptors.get(at) {
+        let up_to = bound
+            .map_or(batch.descriptors.len(), |bound| batch.descriptors.partition_point(|d| d.record < bound));
+        while let Some(d) = batch.descriptors[..up_to].get(at) {
             latest = latest.max(d.time);
             if latest > until {
                 break;
@@ -422,15 +472,24 @@ impl Driver {
         self.fold.stats()
     }
 
-    /// Bytes that are published and not folded.
+    /// Bytes of the source that are published and not folded.
     pub fn lag_bytes(&self) -> u64 {
-        let behind = |s: &capture::ShardInfo| match self.positions.get(&s.tap) {
-            Some((shard, _)) if s.id < *shard => 0,
-            Some((shard, offset)) if s.id == *shard => s.bytes.saturating_sub(*offset),
-            _ => s.bytes,
-        };
-        let mine = |s: &&capture::ShardInfo| self.feeds.iter().any(|f| f.tap() == s.tap);
-        self.store.shards().iter().filter(mine).map(behind).sum()
+        let mine = |s: &ShardInfo| self.feeds.iter().any(|f| f.tap() == s.tap);
+        self.store.shards().iter().filter(|s| mine(s)).map(|s| self.unfolded_of(s)).sum()
+    }
+
+    /// Bytes of this and later sources that are published and not folded.
+    pub fn unfolded_bytes(&self) -> u64 {
+        let due = |s: &&ShardInfo| s.source >= self.source;
+        self.store.shards().iter().filter(due).map(|s| self.unfolded_of(s)).sum()
+    }
+
+    fn unfolded_of(&self, shard: &ShardInfo) -> u64 {
+        match self.positions.get(&shard.tap) {
+            Some((at, _)) if shard.id < *at => 0,
+            Some((at, offset)) if shard.id == *at => shard.bytes.saturating_sub(*offset),
+            _ => shard.bytes,
+        }
     }
 }
 

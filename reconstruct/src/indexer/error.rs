@@ -39,6 +39,18 @@ pub enum IndexerError {
     /// What a later `reindex` needs could not be written.
     #[error("keeping the index's state beside the shards: {0}")]
     Kept(std::io::Error),
+    /// The recording ended before it was done.
+    #[error("the recording ended before the new index was whole; the old one stays")]
+    Stopped,
+    /// The recording ended before what earlier ones have left was folded.
+    #[error("the index lacks {bytes} bytes of what is recorded: the next recording goes on with them")]
+    Unfinished {
+        /// Bytes of shards.
+        bytes: u64,
+    },
+    /// A second index does not come to where the first is.
+    #[error("the new index does not catch up with the recording; the old one stays")]
+    Behind,
     /// It failed before.
     #[error("the index could not be written, as was said before")]
     Unwritten,

@@ -198,6 +198,12 @@ impl Feed {
         Some(self.latest.max(d.time))
     }
 
+    /// The shard and the offset of the next packet; `None` when nothing is ready.
+    pub fn head_place(&self) -> Option<(ShardId, u64)> {
+        let batch = self.ready.front()?;
+        Some((batch.shard.id(), batch.descriptors.get(self.at)?.record))
+    }
+
     /// Whether nothing that was pulled is left.
     pub fn is_empty(&self) -> bool {
         self.ahead() == 0

@@ -1,8 +1,9 @@
 //! Indexing while a recording runs: one thread that follows the taps, serves live viewers and commits once a second.
 
-use super::bulk::{bulk_index, taps_of};
+use super::bulk::{bulk_index, fold_sources, taps_of};
 use super::driver::{Driver, Mode, Step};
 use super::error::IndexerError;
+use super::renew::{Renewal, Renewing};
 use crate::fold::{FoldEvent, FoldStats, Observation};
 use crate::footage::LiveHub;
 use crate::index::Index;
@@ -17,6 +18,11 @@ use std::time::{Duration, Instant};
 const WAIT: Duration = Duration::from_millis(10);
 /// Most news kept until they are taken.
 const EVENTS_MAX: usize = 4_096;
+
+/// When a recording ends, at most so much of what earlier ones have left is still folded; the next goes on with the rest.
+const UNFINISHED: u64 = 1 << 30;
+/// How often it is told how the indexer is doing.
+const TELL: Duration = Duration::from_millis(500);
 
 /// How the indexer is doing.
 #[derive(Clone, Copy, Debug, Default, Serialize)]
@@ -44,11 +50,15 @@ struct Shared {
     stats: Mutex<IndexerStats>,
     events: Mutex<Vec<FoldEvent>>,
     observations: Mutex<Vec<Observation>>,
+    renewing: Renewing,
 }
 
 /// A running indexer.
 #[derive(Debug)]
 pub struct LiveIndexer {
+    store: Store,
+    lock: Arc<WriterLock>,
+    source: SourceId,
     shared: Arc<Shared>,
     thread: Option<JoinHandle<Result<FoldStats, IndexerError>>>,
 }
@@ -60,17 +70,17 @@ impl LiveIndexer {
     /// First folds what an earlier run has left, then follows the source's taps, which are all open.
     pub fn start(
         store: &Store,
-        lock: &WriterLock,
+        lock: &Arc<WriterLock>,
         index: &Index,
         hub: &LiveHub,
         source: SourceId,
     ) -> Result<Self, IndexerError> {
-        let _ = lock;
         let shared = Arc::new(Shared::default());
-        let (store, index, hub, theirs) = (store.clone(), index.clone(), hub.clone(), shared.clone());
+        let (hub, theirs) = (hub.clone(), shared.clone());
+        let of = Following { store: store.clone(), lock: lock.clone(), index: index.clone(), source };
         let body = move || {
             capture::lower_priority(NICE);
-            let result = follow(&store, &index, &hub, source, &theirs);
+            let result = follow(&of, &hub, &theirs);
             hub.close();
             // Nobody waits for a flush that will not come.
             theirs.ended.store(true, Ordering::Release);
@@ -78,7 +88,18 @@ impl LiveIndexer {
         };
         let thread =
             std::thread::Builder::new().name("indexer".into()).spawn(body).map_err(IndexerError::Thread)?;
-        Ok(Self { shared, thread: Some(thread) })
+        Ok(Self { store: store.clone(), lock: lock.clone(), source, shared, thread: Some(thread) })
+    }
+
+    /// Begins to make the index anew beside the recording, unless that is under way. The old one is read and written until the new one
+    /// is as far, and is then exchanged for it.
+    pub fn renew(&self) -> Result<(), IndexerError> {
+        self.shared.renewing.begin(&self.store, &self.lock, self.source)
+    }
+
+    /// How far making the index anew has come, or what came of it.
+    pub fn renewal(&self) -> Renewal {
+        self.shared.renewing.state()
     }
 
     /// How it is doing.
@@ -116,6 +137,8 @@ impl LiveIndexer {
 
     /// After the taps are closed: folds the rest, commits.
     pub fn finish(mut self) -> Result<FoldStats, IndexerError> {
+        // First: what a new index lacks would only grow.
+        self.shared.renewing.stop();
         self.shared.stop.store(true, Ordering::Release);
         match self.thread.take().map(JoinHandle::join) {
             Some(Ok(result)) => result,
@@ -125,22 +148,19 @@ impl LiveIndexer {
     }
 }
 
-fn follow(
-    store: &Store,
-    index: &Index,
-    hub: &LiveHub,
+/// What is followed.
+struct Following {
+    store: Store,
+    lock: Arc<WriterLock>,
+    index: Index,
     source: SourceId,
-    shared: &Shared,
-) -> Result<FoldStats, IndexerError> {
+}
+
+fn follow(of: &Following, hub: &LiveHub, shared: &Shared) -> Result<FoldStats, IndexerError> {
+    let Following { store, index, source, .. } = of;
+    catch_up_to(of, shared)?;
+    let source = *source;
     let mut driver = Driver::new(store, index, Some(hub.clone()), Mode::Live)?;
-    let first = driver.source();
-    for earlier in store.sources().iter().filter(|s| s.id < source && s.id >= first) {
-        driver.begin_source(earlier.id, &taps_of(store, earlier.id));
-        while driver.step()? != Step::End {
-            driver.commit_if_due()?;
-        }
-        driver.end_source()?;
-    }
     driver.begin_source(source, &taps_of(store, source));
     let mut told = Instant::now();
     loop {
@@ -154,7 +174,10 @@ fn follow(
             shared.flush_done.store(asked, Ordering::Release);
         }
         driver.commit_if_due()?;
-        if told.elapsed() > Duration::from_millis(500) || stopping {
+        if let Some(renewed) = shared.renewing.take() {
+            renewed.exchange(&mut driver, store, index, hub, &shared.renewing)?;
+        }
+        if told.elapsed() > TELL || stopping {
             told = Instant::now();
             tell(&mut driver, shared);
         }
@@ -170,12 +193,37 @@ fn follow(
     Ok(driver.stats())
 }
 
+/// Folds what earlier runs have left; all of it where the index is new.
+fn catch_up_to(of: &Following, shared: &Shared) -> Result<(), IndexerError> {
+    let Following { store, lock, index, source } = of;
+    let mut driver = Driver::new(store, index, None, Mode::Bulk)?;
+    if store.shards().iter().all(|shard| shard.source == *source) {
+        return Ok(());
+    }
+    let mut told = Instant::now();
+    let folded = fold_sources(&mut driver, store, lock, Some(*source), &mut |driver| {
+        if told.elapsed() > TELL {
+            told = Instant::now();
+            tell(driver, shared);
+        }
+        if shared.stop.load(Ordering::Acquire) {
+            let bytes = driver.unfolded_bytes();
+            if bytes > UNFINISHED {
+                return Err(IndexerError::Unfinished { bytes });
+            }
+        }
+        Ok(())
+    });
+    driver.finish()?;
+    folded.map(|_| ())
+}
+
 fn tell(driver: &mut Driver, shared: &Shared) {
     let stats = driver.stats();
     *guard(&shared.stats) = IndexerStats {
         packets: stats.packets,
         media_packets: stats.media_packets,
-        lag_bytes: driver.lag_bytes(),
+        lag_bytes: driver.unfolded_bytes(),
         skew_exceeded: driver.skew_exceeded,
         unreadable_bytes: driver.unreadable_bytes,
         over_bound: stats.flows_over_bound

@@ -1,6 +1,7 @@
 //! Stores that are recorded, retained, cut off and indexed again.
 
 mod again;
+mod beside;
 mod check;
 mod files;
 mod power;

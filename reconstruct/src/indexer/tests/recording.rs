@@ -9,6 +9,7 @@ use capture::{
     WriterLock, WriterOptions,
 };
 use std::net::SocketAddrV4;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 const SHARD: u64 = 2 << 20;
@@ -104,7 +105,7 @@ pub fn now_and_then_on_the_second(mut frames: Vec<Captured>, rest: usize) -> Vec
 
 pub struct Recording {
     pub store: Store,
-    pub lock: WriterLock,
+    pub lock: Arc<WriterLock>,
     _dir: tempfile::TempDir,
 }
 
@@ -112,11 +113,16 @@ impl Recording {
     pub fn new() -> Self {
         let dir = tempfile::tempdir().unwrap();
         let store = Store::create(&dir.path().join("store")).unwrap();
-        let lock = store.lock().unwrap();
+        let lock = Arc::new(store.lock().unwrap());
         Self { store, lock, _dir: dir }
     }
 
-    fn writers(&self, source: SourceId, frames: &[Captured], sync_interval: Duration) -> Vec<ShardWriter> {
+    pub fn writers(
+        &self,
+        source: SourceId,
+        frames: &[Captured],
+        sync_interval: Duration,
+    ) -> Vec<ShardWriter> {
         let Self { store, lock, .. } = self;
         let open = |n: u32| {
             let tap = NewTap {
@@ -205,7 +211,7 @@ impl Recording {
 }
 
 /// Both taps say often how far they are: a tap that is quiet for long is not waited for, and then the order would be another.
-fn write(writers: &mut [ShardWriter], frames: &[Captured]) {
+pub fn write(writers: &mut [ShardWriter], frames: &[Captured]) {
     for some in frames.chunks(50) {
         for frame in some {
             let len = frame.data.len() as u32;

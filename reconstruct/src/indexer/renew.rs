@@ -1,0 +1,218 @@
+//! Making the index anew beside a recording that goes on with the old one.
+//!
+//! A thread of low priority folds everything that is retained into a second index, and then what is recorded meanwhile, until it is a few
+//! MiB behind. The indexer's own thread takes over from there, between two packets: it brings the new index to exactly where the old
+//! one is, exchanges the two, and goes on. Readers of this process read the new one from their next row on, those of others when they next
+//! catch up. Live viewers wait for a moment; they lack nothing, since the new index ends with the packet that the old one ended with.
+
+use super::bulk::{Folded, Reindexed, fold_sources, places, taps_of};
+use super::driver::{Driver, Mode, Step};
+use super::error::IndexerError;
+use super::retain::drop_deleted;
+use crate::footage::LiveHub;
+use crate::index::Index;
+use capture::{SourceId, Store, WriterLock};
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+/// The recording, its index and its viewers come first.
+const NICE: i32 = 10;
+/// So close to the recording the indexer's thread takes over: what live viewers wait for is what it takes to fold this.
+const CLOSE_BYTES: u64 = 4 << 20;
+/// How long to wait where nothing is to be folded at the moment.
+const WAIT: Duration = Duration::from_millis(10);
+/// How often progress is told.
+const PROGRESS: Duration = Duration::from_millis(100);
+
+/// How far making the index anew has come.
+#[derive(Clone, Debug, Default)]
+pub enum Renewal {
+    /// Nobody has asked for it.
+    #[default]
+    None,
+    /// It is being made.
+    Running {
+        /// Bytes of shards that are folded.
+        done: u64,
+        /// Bytes of shards that there are.
+        total: u64,
+    },
+    /// It stands in the old one's place.
+    Done(Reindexed),
+    /// The old one stays, for this reason.
+    Failed(String),
+}
+
+/// An index that has almost come to where the recording is.
+pub(super) struct Renewed {
+    driver: Driver,
+    index: Index,
+    dir: PathBuf,
+    folded: Folded,
+}
+
+#[derive(Debug, Default)]
+struct Place {
+    renewal: Renewal,
+    ready: Option<Box<Renewed>>,
+    thread: Option<JoinHandle<()>>,
+}
+
+/// Where the two threads meet.
+#[derive(Debug, Default)]
+pub(super) struct Renewing {
+    place: Arc<Mutex<Place>>,
+    stop: Arc<AtomicBool>,
+}
+
+impl std::fmt::Debug for Renewed {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Renewed").field("dir", &self.dir).finish_non_exhaustive()
+    }
+}
+
+fn guard(place: &Mutex<Place>) -> MutexGuard<'_, Place> {
+    place.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Renewing {
+    /// Starts the thread, unless it is at work.
+    pub fn begin(&self, store: &Store, lock: &Arc<WriterLock>, source: SourceId) -> Result<(), IndexerError> {
+        let mut place = guard(&self.place);
+        if matches!(place.renewal, Renewal::Running { .. }) {
+            return Ok(());
+        }
+        let (store, lock) = (store.clone(), lock.clone());
+        let (theirs, stop) = (self.place.clone(), self.stop.clone());
+        let body = move || {
+            capture::lower_priority(NICE);
+            let made = make(&store, &lock, source, &stop, &mut |done, total| {
+                guard(&theirs).renewal = Renewal::Running { done, total };
+            });
+            let mut place = guard(&theirs);
+            match made {
+                Ok(renewed) => place.ready = Some(Box::new(renewed)),
+                Err(error) => {
+                    let _ = Index::remove(&places(&store).1);
+                    place.renewal = Renewal::Failed(error.to_string());
+                }
+            }
+        };
+        let thread = std::thread::Builder::new().name("reindex".into()).spawn(body);
+        place.thread = Some(thread.map_err(IndexerError::Thread)?);
+        place.renewal = Renewal::Running { done: 0, total: 0 };
+        Ok(())
+    }
+
+    pub fn state(&self) -> Renewal {
+        guard(&self.place).renewal.clone()
+    }
+
+    /// An index that is ready to be exchanged.
+    pub fn take(&self) -> Option<Renewed> {
+        // Asked between two steps of the fold, which take longer.
+        guard(&self.place).ready.take().map(|renewed| *renewed)
+    }
+
+    /// Ends what is under way.
+    pub fn stop(&self) {
+        self.stop.store(true, Ordering::Release);
+        let thread = guard(&self.place).thread.take();
+        if let Some(thread) = thread {
+            let _ = thread.join();
+        }
+    }
+}
+
+/// Folds all there is, until little is left.
+fn make(
+    store: &Store,
+    lock: &WriterLock,
+    source: SourceId,
+    stop: &AtomicBool,
+    progress: &mut dyn FnMut(u64, u64),
+) -> Result<Renewed, IndexerError> {
+    let (_, dir) = places(store);
+    Index::remove(&dir)?;
+    let index = Index::open(&dir)?;
+    let mut driver = Driver::new(store, &index, None, Mode::Bulk)?;
+    let mut told = Instant::now();
+    let mut stepped = |driver: &mut Driver| {
+        if told.elapsed() >= PROGRESS {
+            told = Instant::now();
+            let total: u64 = store.shards().iter().map(|s| s.bytes).sum();
+            progress(total.saturating_sub(driver.unfolded_bytes()), total);
+        }
+        if stop.load(Ordering::Acquire) { Err(IndexerError::Stopped) } else { Ok(()) }
+    };
+    let mut folded = fold_sources(&mut driver, store, lock, Some(source), &mut stepped)?;
+    let before = driver.stats();
+    driver.begin_source(source, &taps_of(store, source));
+    loop {
+        let step = driver.step()?;
+        driver.commit_if_due()?;
+        stepped(&mut driver)?;
+        if driver.lag_bytes() < CLOSE_BYTES {
+            break;
+        }
+        if step != Step::Folded {
+            store.wait(WAIT);
+        }
+    }
+    folded.packets += driver.stats().packets - before.packets;
+    folded.media_packets += driver.stats().media_packets - before.media_packets;
+    Ok(Renewed { driver, index, dir, folded })
+}
+
+impl Renewed {
+    /// Puts the new index in the old one's place, and a driver that goes on with it in that of `driver`. Where that is not possible
+    /// everything stays as it is, unless the index is lost with it.
+    pub fn exchange(
+        self,
+        driver: &mut Driver,
+        store: &Store,
+        index: &Index,
+        hub: &LiveHub,
+        renewing: &Renewing,
+    ) -> Result<(), IndexerError> {
+        let dir = self.dir.clone();
+        let made = self.settle(driver, store).and_then(|made| {
+            index.exchange(&dir)?;
+            Ok(made)
+        });
+        let place = || guard(&renewing.place);
+        match made {
+            Ok(made) => {
+                let mut next = Driver::new(store, index, Some(hub.clone()), Mode::Live)?;
+                next.begin_source(driver.source(), &taps_of(store, driver.source()));
+                next.succeed(driver);
+                *driver = next;
+                // What retention deleted at this very moment.
+                drop_deleted(store, index)?;
+                place().renewal = Renewal::Done(made);
+            }
+            Err(error) => {
+                let _ = Index::remove(&dir);
+                place().renewal = Renewal::Failed(error.to_string());
+            }
+        }
+        Ok(())
+    }
+
+    /// Brings the new index to where the old one is, and closes it.
+    fn settle(self, driver: &mut Driver, store: &Store) -> Result<Reindexed, IndexerError> {
+        let Self { driver: mut fresh, index, dir: _, mut folded } = self;
+        driver.commit()?;
+        let before = fresh.stats();
+        fresh.reach(driver.positions())?;
+        fresh.finish()?;
+        folded.packets += fresh.stats().packets - before.packets;
+        folded.media_packets += fresh.stats().media_packets - before.media_packets;
+        drop(fresh);
+        drop_deleted(store, &index)?;
+        Ok(folded.with_streams(index.streams()?.len()))
+    }
+}

@@ -1,0 +1,143 @@
+//! An index that is made anew while a recording goes on: readers and viewers lack nothing, and it is the one that would have been made later.
+
+use super::recording::{Recording, assert_same, dump, on_two_taps, traffic, write};
+use crate::fold::tests::wire::Captured;
+use crate::footage::{Footage, LiveHub, LiveItem, Start};
+use crate::index::Index;
+use crate::indexer::{LiveIndexer, Renewal, open_or_begin, reindex};
+use capture::{CaptureTime, SourceKind, WriterOptions};
+use std::time::{Duration, Instant};
+
+const PATIENCE: Duration = Duration::from_secs(60);
+
+fn settled(indexer: &LiveIndexer) -> Renewal {
+    let give_up = Instant::now() + PATIENCE;
+    loop {
+        match indexer.renewal() {
+            Renewal::Running { .. } => assert!(Instant::now() < give_up, "it takes too long"),
+            settled => return settled,
+        }
+        std::thread::sleep(Duration::from_millis(2));
+    }
+}
+
+/// Records, with `max_bytes` retained, and makes the index anew again and again meanwhile. A viewer watches all the time, and a reader of
+/// another process looks. Gives how often it was made anew.
+fn record(r: &Recording, frames: &[Captured], max_bytes: u64) -> u32 {
+    let Recording { store, lock, .. } = r;
+    let index = Index::open(&store.index_dir()).unwrap();
+    let source = store.open_source(lock, SourceKind::Live, CaptureTime::MIN).unwrap();
+    let mut writers = r.writers(source, frames, WriterOptions::default().sync_interval);
+    let hub = LiveHub::new();
+    let indexer = LiveIndexer::start(store, lock, &index, &hub, source).unwrap();
+    let (begin, rest) = frames.split_at(frames.len() / 4);
+    write(&mut writers, begin);
+    assert!(indexer.flush(PATIENCE));
+    let elsewhere = Index::open_secondary(&store.index_dir()).unwrap();
+    let video = index.streams().unwrap().into_iter().find(|s| s.name.contains("video")).unwrap();
+    let mut watched = hub.subscribe(video.id, 1 << 20);
+    let handoff = watched.wait_handoff(PATIENCE).unwrap();
+    let (mut times, mut asked) = (0, false);
+    for some in rest.chunks(400) {
+        if !asked {
+            indexer.renew().unwrap();
+            asked = true;
+        }
+        write(&mut writers, some);
+        if let Renewal::Done(made) = indexer.renewal() {
+            assert!(made.cold.is_none());
+            (times, asked) = (times + 1, false);
+        }
+        std::thread::sleep(Duration::from_millis(25));
+        r.retain(&index, max_bytes);
+        elsewhere.refresh().unwrap();
+        assert_eq!(elsewhere.stream(video.id).unwrap().map(|s| s.name), Some(video.name.clone()));
+    }
+    assert!(matches!(settled(&indexer), Renewal::Done(_)), "{:?}", indexer.renewal());
+    for writer in writers {
+        writer.finish().unwrap();
+    }
+    indexer.finish().unwrap();
+    store.close_source(source, frames.len() as u64, None, None).unwrap();
+    let mut seen = Vec::new();
+    while let Some(item) = watched.try_next() {
+        match item {
+            LiveItem::Packet(packet) => seen.push((packet.segment, packet.seq, packet.time)),
+            LiveItem::Lagged(n) => panic!("{n} packets were lost on the way to the viewer"),
+        }
+    }
+    // Live ones come in the order of their capture.
+    seen.sort_by_key(|packet| (packet.0, packet.1));
+    let footage = Footage::with(store.clone(), index.clone(), None);
+    for segment in seen.chunk_by(|a, b| a.0 == b.0) {
+        let twice = segment.windows(2).filter(|two| two[0].1 == two[1].1).count();
+        assert_eq!(twice, 0, "nothing is sent twice");
+    }
+    if max_bytes == u64::MAX {
+        let mut cursor = footage
+            .cursor(video.id, handoff.plus(Duration::from_nanos(1)), CaptureTime::MAX, Start::Exact)
+            .unwrap();
+        let mut stored = Vec::new();
+        while let Some(packet) = cursor.next().unwrap() {
+            if packet.time > handoff {
+                stored.push((packet.segment, packet.seq, packet.time));
+            }
+        }
+        stored.sort_by_key(|packet| (packet.0, packet.1));
+        let lacking = stored.iter().filter(|packet| !seen.contains(packet)).count();
+        assert!(stored.len() > 500 && lacking == 0, "{lacking} of {} packets", stored.len());
+    }
+    times
+}
+
+#[test]
+fn a_viewer_lacks_nothing_and_the_index_is_the_same() {
+    let r = Recording::new();
+    r.run(&traffic(1, 60), 1 << 30);
+    let times = record(&r, &traffic(2, 500), u64::MAX);
+    assert!(times > 1, "made anew {times} times");
+    let before = r.dump();
+    reindex(&r.store, &r.lock, &mut |_, _| {}).unwrap();
+    assert_same(&before, &r.dump());
+}
+
+#[test]
+fn while_retention_deletes_what_it_is_made_from() {
+    let r = Recording::new();
+    record(&r, &traffic(1, 500), 6 << 20);
+    assert!(r.store.trimmed(r.store.taps()[0].id).shards >= 3);
+    let before = r.dump();
+    reindex(&r.store, &r.lock, &mut |_, _| {}).unwrap();
+    assert_same(&before, &r.dump());
+}
+
+#[test]
+fn with_two_taps() {
+    let r = Recording::new();
+    record(&r, &on_two_taps(traffic(1, 300)), 1 << 30);
+}
+
+/// An index that this program can't go on with keeps nobody from recording: it is begun anew, and has everything in the end.
+#[test]
+fn one_that_can_not_be_gone_on_with_is_begun_anew() {
+    let r = Recording::new();
+    r.run(&traffic(1, 200), 6 << 20);
+    {
+        let index = Index::open(&r.store.index_dir()).unwrap();
+        let mut batch = crate::index::IndexBatch::new();
+        batch.put_state(b"of another time".to_vec());
+        index.commit(batch).unwrap();
+    }
+    let (index, why) = open_or_begin(&r.store).unwrap();
+    assert!(why.unwrap().contains("another version"));
+    assert!(index.streams().unwrap().is_empty());
+    drop(index);
+    r.run(&traffic(2, 100), 1 << 30);
+    let (index, why) = open_or_begin(&r.store).unwrap();
+    assert!(why.is_none());
+    let before = dump(&index);
+    drop(index);
+    let made = reindex(&r.store, &r.lock, &mut |_, _| {}).unwrap();
+    assert!(made.cold.is_none());
+    assert_same(&before, &r.dump());
+}
