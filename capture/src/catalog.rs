@@ -39,12 +39,18 @@ impl Catalog {
                     packets: 0,
                     damage: None,
                     hash: None,
+                    continues: None,
                 };
                 self.sources.insert(source, info);
             }
             JournalRecord::SourceDone { source, packets, damage, hash } => {
                 if let Some(s) = self.sources.get_mut(&source) {
                     (s.complete, s.packets, s.damage, s.hash) = (true, packets, damage, hash);
+                }
+            }
+            JournalRecord::SourceContinues { source, of } => {
+                if let Some(s) = self.sources.get_mut(&source) {
+                    s.continues = Some(of);
                 }
             }
             JournalRecord::TapOpened { tap, source, name, link, snaplen } => {

@@ -76,9 +76,9 @@ impl Keep {
     fn wanted(&self, at: usize, record: &JournalRecord) -> bool {
         let since = |tap: &TapId| self.since.get(tap).is_some_and(|since| at > *since);
         match record {
-            JournalRecord::SourceOpened { source, .. } | JournalRecord::SourceDone { source, .. } => {
-                self.sources.contains(source)
-            }
+            JournalRecord::SourceOpened { source, .. }
+            | JournalRecord::SourceContinues { source, .. }
+            | JournalRecord::SourceDone { source, .. } => self.sources.contains(source),
             JournalRecord::TapOpened { tap, .. } => self.taps.contains(tap),
             JournalRecord::ShardOpened { shard, .. }
             | JournalRecord::ShardSealed { shard, .. }

@@ -180,6 +180,13 @@ pub enum JournalRecord {
     Given(Given),
     /// What a tap did, second by second.
     Statistics(Statistics),
+    /// A recording goes on in a later source: others were taken in between the two.
+    SourceContinues {
+        /// The later part.
+        source: SourceId,
+        /// The part before.
+        of: SourceId,
+    },
 }
 
 /// What retention has deleted of a tap.

@@ -31,7 +31,9 @@ pub use journal::{
     Drops, Given, JournalRecord, Missed, Provenance, SourceKind, Statistics, StatisticsRow, Trimmed,
     parse as parse_journal,
 };
-pub use live::{LiveConfig, LiveError, LiveTap, Stopped, TapStats, interfaces, keep_only_net_raw, widen};
+pub use live::{
+    Leaving, LiveConfig, LiveError, LiveTap, Stopped, TapStats, interfaces, keep_only_net_raw, widen,
+};
 pub use priority::lower_priority;
 pub use retain::Retention;
 pub use shard::FILE_HEADER_LEN as SHARD_HEADER_LEN;

@@ -122,6 +122,8 @@ pub struct SourceInfo {
     pub damage: Option<crate::file::Damage>,
     /// Fingerprint of the file, once it is complete.
     pub hash: Option<[u8; 32]>,
+    /// The earlier part of the recording that goes on in this one.
+    pub continues: Option<SourceId>,
 }
 
 /// An open store; cheap to clone.
@@ -470,6 +472,18 @@ impl Store {
         let given = self.catalog().given;
         let (source, epoch) = (SourceId(given.source.0 + 1), given.run + 1);
         self.append(&JournalRecord::SourceOpened { source, kind, recorder: self.0.id.0, epoch, at })?;
+        Ok(source)
+    }
+
+    /// Begins the next part of a recording: what lies between the two is taken in as if the recording had rested.
+    pub fn continue_source(
+        &self,
+        lock: &WriterLock,
+        of: SourceId,
+        at: CaptureTime,
+    ) -> Result<SourceId, StoreError> {
+        let source = self.open_source(lock, SourceKind::Live, at)?;
+        self.append(&JournalRecord::SourceContinues { source, of })?;
         Ok(source)
     }
 

@@ -2,10 +2,14 @@
 
 use crate::CaptureTime;
 use crate::import::wall_clock;
+use crate::shard::ShardWriter;
 use serde::Serialize;
-use std::sync::Mutex;
-use std::sync::atomic::{AtomicBool, AtomicU64};
-use std::sync::{PoisonError, TryLockError};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError, TryLockError};
+use std::time::Duration;
+
+/// How often it is looked whether the capture thread has gone on.
+const EXCHANGE: Duration = Duration::from_millis(1);
 
 /// Totals of a tap since it was started, and its state.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
@@ -101,8 +105,18 @@ impl Counters {
 pub(super) struct Shared {
     pub stop: AtomicBool,
     pub reopened: AtomicU64,
+    /// A writer lies ready to be gone on with: one load a look at the ring.
+    pub asked: AtomicBool,
+    writers: Mutex<Writers>,
     stats: Mutex<TapStats>,
     trouble: Mutex<Option<String>>,
+}
+
+/// Writers on their way between the two.
+#[derive(Debug, Default)]
+struct Writers {
+    next: Option<ShardWriter>,
+    left: Option<ShardWriter>,
 }
 
 impl Shared {
@@ -132,9 +146,40 @@ impl Shared {
             queued_bytes: 0,
             queue_bytes: 0,
             up,
-            reopened: self.reopened.load(std::sync::atomic::Ordering::Relaxed),
+            reopened: self.reopened.load(Ordering::Relaxed),
             counted: Some(wall_clock()),
         };
+    }
+
+    /// Gives the capture thread another writer and takes the one that it had. `None`: the thread has ended.
+    pub fn exchange(&self, next: ShardWriter, running: impl Fn() -> bool) -> Option<ShardWriter> {
+        self.writers().next = Some(next);
+        self.asked.store(true, Ordering::Release);
+        loop {
+            if let Some(left) = self.writers().left.take() {
+                return Some(left);
+            }
+            if !running() {
+                // It may have taken it as the last thing that it did.
+                let mut writers = self.writers();
+                writers.next = None;
+                return writers.left.take();
+            }
+            std::thread::sleep(EXCHANGE);
+        }
+    }
+
+    /// For the capture thread: its next packets go there.
+    pub fn hand_over(&self, writer: &mut ShardWriter) {
+        let mut writers = self.writers();
+        if let Some(next) = writers.next.take() {
+            writers.left = Some(std::mem::replace(writer, next));
+        }
+        self.asked.store(false, Ordering::Release);
+    }
+
+    fn writers(&self) -> MutexGuard<'_, Writers> {
+        self.writers.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     pub fn trouble(&self) -> Option<String> {

@@ -19,7 +19,7 @@ use crate::journal::{JournalRecord, Provenance};
 use crate::priority::tap_priority;
 use crate::shard::{Appended, RECORD_HEADER_LEN, ShardWriter, WhenFull, WriterOptions, WriterWatch};
 use crate::store::{NewTap, Store, WriterLock};
-use crate::{CaptureTime, MAX_PACKET_LEN, SourceId, StoreError, TapId};
+use crate::{CaptureTime, LinkType, MAX_PACKET_LEN, SourceId, StoreError, TapId};
 use counters::Shared;
 use device::Device;
 use rustix::event::{PollFd, PollFlags, Timespec};
@@ -109,10 +109,24 @@ pub struct Stopped {
 pub struct LiveTap {
     tap: TapId,
     interface: String,
+    link: LinkType,
+    snaplen: u32,
+    options: WriterOptions,
     shared: Arc<Shared>,
     disk: WriterWatch,
     thread: Option<JoinHandle<Result<(), StoreError>>>,
     seconds: Seconds,
+}
+
+/// A tap's part of a recording that is at its end: what it has is being brought to disk.
+#[derive(Debug)]
+pub struct Leaving(JoinHandle<Result<(), StoreError>>);
+
+impl Leaving {
+    /// Waits until everything is on disk and sealed.
+    pub fn wait(self) -> Result<(), StoreError> {
+        self.0.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+    }
 }
 
 impl LiveTap {
@@ -125,13 +139,8 @@ impl LiveTap {
     ) -> Result<Self, LiveError> {
         let device = Device::open(&config)?;
         let options = WriterOptions { when_full: WhenFull::Drop, ..config.writer };
-        let tap = NewTap {
-            source,
-            name: config.interface.clone(),
-            link: device.link(),
-            snaplen: config.snaplen,
-            provenance: Provenance::Captured,
-        };
+        let (link, snaplen) = (device.link(), config.snaplen);
+        let tap = captured(source, &config.interface, link, snaplen);
         let writer = ShardWriter::open(store, lock, tap, options)?;
         let (tap, interface, disk) = (writer.tap(), config.interface.clone(), writer.watch());
         let shared = Arc::new(Shared::default());
@@ -157,7 +166,30 @@ impl LiveTap {
         };
         let thread = std::thread::Builder::new().name(format!("tap-{interface}")).spawn(body);
         let thread = Some(thread.map_err(StoreError::io("starting a thread for", store.dir()))?);
-        Ok(Self { tap, interface, shared, disk, thread, seconds: Seconds::new(tap, wall_clock()) })
+        let seconds = Seconds::new(tap, wall_clock());
+        Ok(Self { tap, interface, link, snaplen, options, shared, disk, thread, seconds })
+    }
+
+    /// Goes on in another source, with a tap of its own there: not a packet is lost between the two. Gives what is left to do of the tap
+    /// before, and what the journal is to know of it.
+    pub fn go_on(
+        &mut self,
+        store: &Store,
+        lock: &WriterLock,
+        source: SourceId,
+    ) -> Result<(Leaving, Vec<JournalRecord>), StoreError> {
+        let tap = captured(source, &self.interface, self.link, self.snaplen);
+        let writer = ShardWriter::open(store, lock, tap, self.options)?;
+        let (tap, disk) = (writer.tap(), writer.watch());
+        let before = self.shared.exchange(writer, || self.running());
+        let records = self.seconds.go_on(tap, self.stats());
+        (self.tap, self.disk) = (tap, disk);
+        // A disk that is slow keeps nobody waiting but who asks.
+        let leaving = std::thread::Builder::new().name("leave-tap".into()).spawn(move || match before {
+            Some(writer) => writer.finish(),
+            None => Ok(()),
+        });
+        Ok((Leaving(leaving.map_err(StoreError::io("starting a thread for", store.dir()))?), records))
     }
 
     /// The tap's number in the store.
@@ -213,6 +245,10 @@ impl Drop for LiveTap {
     }
 }
 
+fn captured(source: SourceId, interface: &str, link: LinkType, snaplen: u32) -> NewTap {
+    NewTap { source, name: interface.to_owned(), link, snaplen, provenance: Provenance::Captured }
+}
+
 /// The thread's own state.
 struct Loop {
     config: LiveConfig,
@@ -235,6 +271,9 @@ impl Loop {
         let mut next_stats = Instant::now();
         loop {
             let stopping = self.shared.stop.load(Ordering::Acquire);
+            if self.shared.asked.load(Ordering::Acquire) {
+                self.hand_over();
+            }
             match self.device.is_some() {
                 true => self.look(stopping),
                 false if !stopping => self.reopen(),
@@ -250,6 +289,15 @@ impl Loop {
         }
         self.back();
         self.writer.finish()
+    }
+
+    /// The next packet goes to another tap's shards.
+    fn hand_over(&mut self) {
+        // What the tap misses in either part explains gaps of that part.
+        let away = self.away.is_some();
+        self.back();
+        self.away = away.then(wall_clock);
+        self.shared.hand_over(&mut self.writer);
     }
 
     /// The interface is back, or the recording ends without it: evidence for the gaps that this made.

@@ -22,6 +22,13 @@ impl Seconds {
         Self { tap, before: TapStats::default(), at: now, from: now, rows: Vec::with_capacity(ROWS) }
     }
 
+    /// What comes from now on is another tap's. Gives what the journals are to know of the one before.
+    pub fn go_on(&mut self, tap: TapId, stats: TapStats) -> Vec<JournalRecord> {
+        let records = self.pass(stats, true);
+        self.tap = tap;
+        records
+    }
+
     /// A second is over, by `stats.counted` it was so. Gives what the journals are to know: losses at once, since they explain gaps; statistics
     /// when there are [`ROWS`] of them, or it is the `last` time.
     pub fn pass(&mut self, stats: TapStats, last: bool) -> Vec<JournalRecord> {

@@ -26,7 +26,7 @@ use std::slice::from_ref;
 /// Fragmented datagrams of which the flow is remembered for the fragments that follow the first.
 const FRAGMENTED_MAX: usize = 256;
 /// The state's layout. One of another layout is not read: a `reindex` makes it anew.
-const STATE_VERSION: u32 = 3;
+const STATE_VERSION: u32 = 4;
 
 /// Where a packet was captured.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -78,6 +78,8 @@ pub struct Fold {
     pub(super) next_expiry: CaptureTime,
     defrag: Defragmenter,
     fragmented: VecDeque<(IpPair, u8, u32, u32)>,
+    /// A recording that rests while other sources are folded; what all sources have in common is not in it.
+    resting: Option<Box<Fold>>,
     #[serde(skip)]
     pub(super) tcp_limits: TcpLimits,
     #[serde(skip)]
@@ -98,6 +100,7 @@ impl Fold {
             next_expiry: CaptureTime::MIN,
             defrag: Defragmenter::default(),
             fragmented: VecDeque::new(),
+            resting: None,
             tcp_limits: TcpLimits::default(),
             hasher: FlowHasher::default(),
         }
@@ -125,11 +128,21 @@ impl Fold {
         }
         let mut fold: Self = postcard::from_bytes(body)?;
         fold.flows.rehash(&fold.hasher);
+        if let Some(resting) = &mut fold.resting {
+            resting.hasher = fold.hasher.clone();
+            resting.flows.rehash(&fold.hasher);
+        }
         Ok(fold)
     }
 
     /// Writes the rows of all that is open into another index than the one that has them.
     pub fn put_again(&mut self) {
+        if let Some(mut resting) = self.resting.take() {
+            std::mem::swap(&mut resting.world.out, &mut self.world.out);
+            resting.put_again();
+            std::mem::swap(&mut resting.world.out, &mut self.world.out);
+            self.resting = Some(resting);
+        }
         self.world.forget_written();
         self.world.streams.forget_written();
         self.flows.forget_written();
@@ -191,6 +204,44 @@ impl Fold {
     /// The source that the next packets belong to.
     pub fn begin_source(&mut self, source: SourceId) {
         self.world.source = source;
+    }
+
+    /// Whether a recording rests.
+    pub fn rests(&self) -> bool {
+        self.resting.is_some()
+    }
+
+    /// The source is at its end and goes on in a later one: what is open in it rests meanwhile. Once it rests this changes nothing.
+    pub fn suspend(&mut self) {
+        if self.rests() {
+            return;
+        }
+        let Self { world, flows, .. } = self;
+        for state in &self.taps {
+            world.end_shard(state.tap, state.shard);
+            flows.end_shard(state.tap, state.shard, &mut world.out.batch);
+        }
+        sweep::note_kinds(self);
+        self.world.forget_written();
+        self.put_open();
+        self.flows.leave_taps();
+        for (_, track) in self.world.tracks.iter_mut() {
+            track.sources.iter_mut().for_each(|source| source.segment.leave_taps());
+        }
+        self.taps.clear();
+        let mut next = Self::new(self.world.limits);
+        next.hasher = self.hasher.clone();
+        next.tcp_limits = self.tcp_limits;
+        next.world.take_common(&mut self.world);
+        let resting = std::mem::replace(self, next);
+        self.resting = Some(Box::new(resting));
+    }
+
+    /// What was suspended goes on.
+    pub fn resume(&mut self) {
+        let Some(resting) = self.resting.take() else { return };
+        let mut others = std::mem::replace(self, *resting);
+        self.world.take_common(&mut others.world);
     }
 
     /// The source that is being folded.

@@ -13,6 +13,9 @@ use smallvec::SmallVec;
 /// Most different VLAN identifiers kept for a flow.
 const VLANS_MAX: usize = 8;
 
+/// Most taps kept of earlier parts of the recording.
+const LEFT_MAX: usize = 8;
+
 /// What the packets of a flow are given to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Role {
@@ -45,6 +48,8 @@ pub struct Flow {
     last_vlans: Vlans,
     row_dirty: bool,
     builders: SmallVec<[TapBuilder; 1]>,
+    /// Taps of an earlier part of the recording.
+    left: SmallVec<[TapId; 1]>,
 }
 
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -67,6 +72,7 @@ impl Flow {
             last_vlans: d.vlans,
             row_dirty: true,
             builders: SmallVec::new(),
+            left: SmallVec::new(),
         };
         flow.note_vlans(d.vlans);
         flow
@@ -132,7 +138,7 @@ impl Flow {
         FlowRow {
             id: self.id,
             key: self.key,
-            taps: self.builders.iter().map(|b| b.tap).collect(),
+            taps: self.left.iter().copied().chain(self.builders.iter().map(|b| b.tap)).collect(),
             vlans: self.vlans.to_vec(),
             kind: self.kind,
             began: self.began,
@@ -226,6 +232,15 @@ impl Flows {
                     batch.put_l1(block);
                 }
             }
+        }
+    }
+
+    /// All shards are complete and no tap has another: what comes later comes from other taps.
+    pub fn leave_taps(&mut self) {
+        for (_, flow) in self.flows.iter_mut() {
+            flow.left.extend(flow.builders.drain(..).map(|b| b.tap));
+            let excess = flow.left.len().saturating_sub(LEFT_MAX);
+            flow.left.drain(..excess);
         }
     }
 

@@ -8,6 +8,9 @@ use capture::{ShardId, TapId};
 use serde::{Deserialize, Serialize};
 use smallvec::SmallVec;
 
+/// Most taps kept of earlier parts of the recording.
+const LEFT_MAX: usize = 8;
+
 /// An open segment.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Segment {
@@ -180,6 +183,15 @@ impl Segment {
                 batch.put_part(&p.part);
             }
             (p.dirty, p.closed) = (false, true);
+        }
+    }
+
+    /// No tap has another shard: what comes later comes from other taps. Of those before, the last are remembered that it was heard on.
+    pub fn leave_taps(&mut self) {
+        let excess = self.parts.len().saturating_sub(LEFT_MAX);
+        self.parts.drain(..excess);
+        for p in &mut self.parts {
+            p.blocks = L2Builder::new(self.stream, self.id, self.flow, p.part.shard);
         }
     }
 

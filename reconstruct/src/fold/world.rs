@@ -54,6 +54,30 @@ impl World {
         }
     }
 
+    /// Takes over what all sources have in common: streams, numbers, counts, and what has come out.
+    pub fn take_common(&mut self, other: &mut Self) {
+        let Self {
+            limits: _,
+            ids,
+            source,
+            sessions: _,
+            tracks: _,
+            streams,
+            bindings: _,
+            losses,
+            stats,
+            early: _,
+            mac: _,
+            out,
+        } = other;
+        self.ids = *ids;
+        self.source = *source;
+        self.stats = *stats;
+        self.streams = std::mem::take(streams);
+        self.losses = std::mem::take(losses);
+        self.out = std::mem::take(out);
+    }
+
     /// Begins a session. `None` at the bound.
     pub fn begin_session(
         &mut self,

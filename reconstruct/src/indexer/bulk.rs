@@ -7,7 +7,8 @@ use super::retain::drop_deleted;
 use super::saved::Saved;
 use crate::fold::{Fold, FoldStats};
 use crate::index::{Index, IndexError};
-use capture::{SourceId, SourceInfo, SourceKind, Store, TapId, WriterLock};
+use capture::{ShardId, SourceId, SourceInfo, SourceKind, Store, TapId, WriterLock};
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::mpsc::{Receiver, TryRecvError};
 use std::time::{Duration, Instant};
@@ -165,14 +166,17 @@ pub(super) fn fold_sources(
     let (sources, first) = (store.sources(), driver.source());
     let mut folded = Folded::default();
     for source in sources.iter().filter(|s| s.id >= first) {
+        let gone = gone_of(store, source.id);
         if source.id > first && folded.cold.is_none() {
             folded.cold = begin(driver, store, lock, source.id)?;
         }
         if until.is_some_and(|until| source.id >= until) {
+            driver.watch_retention(gone);
             break;
         }
         let before = driver.stats();
         driver.begin_source(source.id, &taps_of(store, source.id));
+        driver.watch_retention(gone);
         while driver.step()? != Step::End {
             driver.commit_if_due()?;
             stepped(driver)?;
@@ -289,6 +293,14 @@ fn fold_to_the_end(driver: &mut Driver, store: &Store, source: SourceId) -> Resu
         driver.commit_if_due()?;
     }
     driver.end_source()
+}
+
+/// Up to where retention has deleted a source's taps.
+fn gone_of(store: &Store, source: SourceId) -> BTreeMap<TapId, (ShardId, u64)> {
+    taps_of(store, source)
+        .into_iter()
+        .map(|tap| (tap, store.trimmed(tap).last.unwrap_or((ShardId(0), 0))))
+        .collect()
 }
 
 /// A source's taps.

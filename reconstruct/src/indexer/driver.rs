@@ -79,6 +79,8 @@ pub struct Driver {
     missed_read: usize,
     /// Where each tap's folding ends for now; beyond that its packets wait.
     bounds: BTreeMap<TapId, (ShardId, u64)>,
+    /// For each tap of the source how far it was folded when it was last looked whether retention is faster.
+    passed: BTreeMap<TapId, (ShardId, u64)>,
     /// Packets that were folded behind later ones of other taps: they became known too late.
     pub skew_exceeded: u64,
     /// Bytes in which no record could be read.
@@ -124,6 +126,7 @@ impl Driver {
             dirty,
             missed_read: 0,
             bounds: BTreeMap::new(),
+            passed: BTreeMap::new(),
             skew_exceeded: 0,
             unreadable_bytes: 0,
         })
@@ -134,11 +137,29 @@ impl Driver {
         self.source
     }
 
+    /// From now on it is looked whether retention deletes what is not folded yet. `gone` is what it had deleted of the source's taps before it was
+    /// decided what to begin with.
+    pub fn watch_retention(&mut self, gone: BTreeMap<TapId, (ShardId, u64)>) {
+        self.passed = gone;
+        self.is_overtaken();
+    }
+
+    /// Whether retention has deleted something that was not folded when this was last asked.
+    pub fn is_overtaken(&mut self) -> bool {
+        let Self { passed, store, positions, .. } = self;
+        let mut overtaken = false;
+        for (tap, passed) in passed {
+            overtaken |= store.trimmed(*tap).last > Some(*passed);
+            *passed = positions.get(tap).copied().map_or(*passed, |at| at.max(*passed));
+        }
+        overtaken
+    }
+
     /// Follows another in the place that it had: live, what was counted of packets too late or unreadable goes on.
     pub fn succeed(&mut self, before: &Self) {
         self.skew_exceeded = before.skew_exceeded;
         self.unreadable_bytes = before.unreadable_bytes;
-        self.fold.output().live = self.hub.as_ref().is_some_and(|hub| hub.subscriptions() > 0);
+        self.fold.output().live = before.hub.as_ref().is_some_and(|hub| hub.subscriptions() > 0);
     }
 
     /// For each tap the shard and the offset of the next record.
@@ -175,6 +196,7 @@ impl Driver {
     /// Turns to a source: its taps are merged. Those that open later are added with [`add_tap`](Self::add_tap).
     pub fn begin_source(&mut self, source: SourceId, taps: &[TapId]) {
         if source != self.source {
+            self.wake(source);
             self.fold.begin_source(source);
             self.source = source;
             self.folded_to = CaptureTime::MIN;
@@ -183,6 +205,37 @@ impl Driver {
         for tap in taps {
             self.add_tap(*tap);
         }
+    }
+
+    /// A recording that rests goes on with its next part; or it is over, if that was struck off.
+    fn wake(&mut self, source: SourceId) {
+        if !self.fold.rests() {
+            return;
+        }
+        let parts: Vec<SourceId> =
+            self.store.sources().iter().filter(|s| s.continues.is_some()).map(|s| s.id).collect();
+        if parts.contains(&source) {
+            self.fold.resume();
+        } else if parts.iter().all(|part| *part < source) {
+            self.fold.resume();
+            self.fold.end_source();
+        }
+    }
+
+    /// What is folded from now on is not live: on all cores, and not for those who watch.
+    pub fn leave_live(&mut self) -> Result<Option<LiveHub>, IndexerError> {
+        self.dissectors = Some(Dissectors::start()?);
+        self.mode = Mode::Bulk;
+        self.fold.output().live = false;
+        Ok(self.hub.take())
+    }
+
+    /// Follows a recording again.
+    pub fn be_live(&mut self, hub: Option<LiveHub>) {
+        self.dissectors = None;
+        self.mode = Mode::Live;
+        self.hub = hub;
+        self.fold.output().live = self.hub.as_ref().is_some_and(|hub| hub.subscriptions() > 0);
     }
 
     /// Goes on from a state that was kept beside a shard, as if this index had been made with it from the beginning: with the rows
@@ -426,7 +479,10 @@ impl Driver {
     /// All packets of the source are folded: what waits for more is written.
     pub fn end_source(&mut self) -> Result<(), IndexerError> {
         self.note_missed();
-        self.fold.end_source();
+        match self.store.sources().iter().any(|s| s.continues == Some(self.source)) {
+            true => self.fold.suspend(),
+            false => self.fold.end_source(),
+        }
         self.in_shard.clear();
         self.dirty = true;
         self.publish()?;

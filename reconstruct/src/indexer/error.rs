@@ -48,6 +48,12 @@ pub enum IndexerError {
         /// Bytes of shards.
         bytes: u64,
     },
+    /// Retention was faster.
+    #[error("retention deletes shards faster than a new index is made of them; the old one stays")]
+    Overtaken,
+    /// What was recorded or imported before is still being folded.
+    #[error("the index does not have all yet of what was recorded or imported before: ask again when it has")]
+    CatchingUp,
     /// A second index does not come to where the first is.
     #[error("the new index does not catch up with the recording; the old one stays")]
     Behind,

@@ -51,6 +51,10 @@ struct Shared {
     events: Mutex<Vec<FoldEvent>>,
     observations: Mutex<Vec<Observation>>,
     renewing: Renewing,
+    /// The part of the recording that is next.
+    next: Mutex<Option<SourceId>>,
+    /// The one that is followed, once those before are folded.
+    follows: Mutex<Option<SourceId>>,
 }
 
 /// A running indexer.
@@ -58,7 +62,6 @@ struct Shared {
 pub struct LiveIndexer {
     store: Store,
     lock: Arc<WriterLock>,
-    source: SourceId,
     shared: Arc<Shared>,
     thread: Option<JoinHandle<Result<FoldStats, IndexerError>>>,
 }
@@ -88,13 +91,27 @@ impl LiveIndexer {
         };
         let thread =
             std::thread::Builder::new().name("indexer".into()).spawn(body).map_err(IndexerError::Thread)?;
-        Ok(Self { store: store.clone(), lock: lock.clone(), source, shared, thread: Some(thread) })
+        Ok(Self { store: store.clone(), lock: lock.clone(), shared, thread: Some(thread) })
     }
 
     /// Begins to make the index anew beside the recording, unless that is under way. The old one is read and written until the new one
     /// is as far, and is then exchanged for it.
     pub fn renew(&self) -> Result<(), IndexerError> {
-        self.shared.renewing.begin(&self.store, &self.lock, self.source)
+        let follows = *guard(&self.shared.follows);
+        let source =
+            follows.filter(|_| guard(&self.shared.next).is_none()).ok_or(IndexerError::CatchingUp)?;
+        self.shared.renewing.begin(&self.store, &self.lock, source)
+    }
+
+    /// The recording's taps go on in `next`: once those of the part before are folded to their end, the sources in between are, and then
+    /// `next` is followed. Not while the index is made anew.
+    pub fn go_on(&self, next: SourceId) {
+        *guard(&self.shared.next) = Some(next);
+    }
+
+    /// Whether all before `source` is in the index and it is followed.
+    pub fn follows(&self, source: SourceId) -> bool {
+        *guard(&self.shared.follows) == Some(source)
     }
 
     /// How far making the index anew has come, or what came of it.
@@ -159,9 +176,10 @@ struct Following {
 fn follow(of: &Following, hub: &LiveHub, shared: &Shared) -> Result<FoldStats, IndexerError> {
     let Following { store, index, source, .. } = of;
     catch_up_to(of, shared)?;
-    let source = *source;
     let mut driver = Driver::new(store, index, Some(hub.clone()), Mode::Live)?;
+    let source = *source;
     driver.begin_source(source, &taps_of(store, source));
+    *guard(&shared.follows) = Some(source);
     let mut told = Instant::now();
     loop {
         // Both before the step: what was published until then is in it.
@@ -179,7 +197,13 @@ fn follow(of: &Following, hub: &LiveHub, shared: &Shared) -> Result<FoldStats, I
         }
         if told.elapsed() > TELL || stopping {
             told = Instant::now();
-            tell(&mut driver, shared);
+            tell(&mut driver, shared, true);
+        }
+        if step == Step::End
+            && let Some(next) = guard(&shared.next).take()
+        {
+            pass_over(&mut driver, of, next, shared)?;
+            continue;
         }
         match step {
             Step::End if stopping => break,
@@ -189,22 +213,34 @@ fn follow(of: &Following, hub: &LiveHub, shared: &Shared) -> Result<FoldStats, I
     }
     driver.end_source()?;
     index.sync()?;
-    tell(&mut driver, shared);
+    tell(&mut driver, shared, true);
     Ok(driver.stats())
 }
 
 /// Folds what earlier runs have left; all of it where the index is new.
 fn catch_up_to(of: &Following, shared: &Shared) -> Result<(), IndexerError> {
-    let Following { store, lock, index, source } = of;
+    let Following { store, index, source, .. } = of;
     let mut driver = Driver::new(store, index, None, Mode::Bulk)?;
     if store.shards().iter().all(|shard| shard.source == *source) {
         return Ok(());
     }
+    let folded = fold_before(&mut driver, of, *source, shared);
+    driver.finish()?;
+    folded
+}
+
+/// Folds all sources before one.
+fn fold_before(
+    driver: &mut Driver,
+    of: &Following,
+    source: SourceId,
+    shared: &Shared,
+) -> Result<(), IndexerError> {
     let mut told = Instant::now();
-    let folded = fold_sources(&mut driver, store, lock, Some(*source), &mut |driver| {
+    let mut stepped = |driver: &mut Driver| {
         if told.elapsed() > TELL {
             told = Instant::now();
-            tell(driver, shared);
+            tell(driver, shared, false);
         }
         if shared.stop.load(Ordering::Acquire) {
             let bytes = driver.unfolded_bytes();
@@ -213,12 +249,30 @@ fn catch_up_to(of: &Following, shared: &Shared) -> Result<(), IndexerError> {
             }
         }
         Ok(())
-    });
-    driver.finish()?;
-    folded.map(|_| ())
+    };
+    fold_sources(driver, &of.store, &of.lock, Some(source), &mut stepped).map(|_| ())
 }
 
-fn tell(driver: &mut Driver, shared: &Shared) {
+/// Folds what came in beside the recording, and turns to the recording's next part. Those who watch wait meanwhile.
+fn pass_over(
+    driver: &mut Driver,
+    of: &Following,
+    next: SourceId,
+    shared: &Shared,
+) -> Result<(), IndexerError> {
+    driver.end_source()?;
+    let hub = driver.leave_live()?;
+    tell(driver, shared, false);
+    fold_before(driver, of, next, shared)?;
+    driver.be_live(hub);
+    driver.begin_source(next, &taps_of(&of.store, next));
+    driver.commit()?;
+    *guard(&shared.follows) = Some(next);
+    Ok(())
+}
+
+/// `live`: the sessions that are open are the recording's, and can be judged.
+fn tell(driver: &mut Driver, shared: &Shared, live: bool) {
     let stats = driver.stats();
     *guard(&shared.stats) = IndexerStats {
         packets: stats.packets,
@@ -235,7 +289,7 @@ fn tell(driver: &mut Driver, shared: &Shared) {
     events.extend(driver.take_events());
     let excess = events.len().saturating_sub(EVENTS_MAX);
     events.drain(..excess);
-    *guard(&shared.observations) = driver.observations();
+    *guard(&shared.observations) = if live { driver.observations() } else { Vec::new() };
 }
 
 fn guard<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {

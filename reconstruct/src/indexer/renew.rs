@@ -24,6 +24,8 @@ const NICE: i32 = 10;
 const CLOSE_BYTES: u64 = 4 << 20;
 /// How long to wait where nothing is to be folded at the moment.
 const WAIT: Duration = Duration::from_millis(10);
+/// How often it is begun when retention deletes what it was about to read: mostly the oldest shard, at the beginning.
+const TRIES: u32 = 5;
 /// How often progress is told.
 const PROGRESS: Duration = Duration::from_millis(100);
 
@@ -89,9 +91,14 @@ impl Renewing {
         let (theirs, stop) = (self.place.clone(), self.stop.clone());
         let body = move || {
             capture::lower_priority(NICE);
-            let made = make(&store, &lock, source, &stop, &mut |done, total| {
-                guard(&theirs).renewal = Renewal::Running { done, total };
-            });
+            let mut progress = |done, total| guard(&theirs).renewal = Renewal::Running { done, total };
+            let mut made = make(&store, &lock, source, &stop, &mut progress);
+            for _ in 1..TRIES {
+                if !matches!(made, Err(IndexerError::Overtaken)) {
+                    break;
+                }
+                made = make(&store, &lock, source, &stop, &mut progress);
+            }
             let mut place = guard(&theirs);
             match made {
                 Ok(renewed) => place.ready = Some(Box::new(renewed)),
@@ -146,7 +153,11 @@ fn make(
             let total: u64 = store.shards().iter().map(|s| s.bytes).sum();
             progress(total.saturating_sub(driver.unfolded_bytes()), total);
         }
-        if stop.load(Ordering::Acquire) { Err(IndexerError::Stopped) } else { Ok(()) }
+        match () {
+            () if stop.load(Ordering::Acquire) => Err(IndexerError::Stopped),
+            () if driver.is_overtaken() => Err(IndexerError::Overtaken),
+            () => Ok(()),
+        }
     };
     let mut folded = fold_sources(&mut driver, store, lock, Some(source), &mut stepped)?;
     let before = driver.stats();

@@ -5,7 +5,7 @@ use crate::fold::tests::wire::Captured;
 use crate::footage::{Footage, LiveHub, LiveItem, Start};
 use crate::index::Index;
 use crate::indexer::{LiveIndexer, Renewal, open_or_begin, reindex};
-use capture::{CaptureTime, SourceKind, WriterOptions};
+use capture::{CaptureTime, SourceKind, Store, WriterOptions};
 use std::time::{Duration, Instant};
 
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -115,6 +115,94 @@ fn while_retention_deletes_what_it_is_made_from() {
 fn with_two_taps() {
     let r = Recording::new();
     record(&r, &on_two_taps(traffic(1, 300)), 1 << 30);
+}
+
+/// What a run has of each stream.
+fn counts(index: &Index, store: &Store) -> Vec<(String, u64, u64, u64)> {
+    let footage = Footage::with(store.clone(), index.clone(), None);
+    let mut all: Vec<_> =
+        footage.streams().unwrap().into_iter().map(|s| (s.name, s.packets, s.lost, s.access_units)).collect();
+    all.sort();
+    all
+}
+
+/// Something else is taken in while a recording goes on: the recording is as if nothing had happened, connections that were in the middle of a
+/// packet included.
+fn interposed(taps: fn(Vec<Captured>) -> Vec<Captured>, cuts: &[usize]) {
+    let frames = taps(traffic(1, 240));
+    let whole = Recording::new();
+    whole.run(&frames, 1 << 30);
+    let expected = counts(&Index::open(&whole.store.index_dir()).unwrap(), &whole.store);
+
+    let r = Recording::new();
+    let Recording { store, lock, .. } = &r;
+    let index = Index::open(&store.index_dir()).unwrap();
+    let interval = WriterOptions::default().sync_interval;
+    let mut source = store.open_source(lock, SourceKind::Live, CaptureTime::MIN).unwrap();
+    let mut writers = r.writers(source, &frames, interval);
+    let indexer = LiveIndexer::start(store, lock, &index, &LiveHub::new(), source).unwrap();
+    let mut from = 0;
+    for (n, cut) in cuts.iter().enumerate() {
+        write(&mut writers, &frames[from..*cut]);
+        from = *cut;
+        let others = traffic(n as i64 + 5, 20);
+        let kind = SourceKind::File { path: "other.pcap".into(), bytes: 1, head: [0; 32] };
+        let other = store.open_source(lock, kind, CaptureTime::MIN).unwrap();
+        let mut other_writers = r.writers(other, &others, interval);
+        write(&mut other_writers, &others);
+        other_writers.into_iter().for_each(|w| w.finish().unwrap());
+        store.close_source(other, others.len() as u64, None, None).unwrap();
+
+        let next = store.continue_source(lock, source, CaptureTime::MIN).unwrap();
+        let before = std::mem::replace(&mut writers, r.writers(next, &frames, interval));
+        before.into_iter().for_each(|w| w.finish().unwrap());
+        store.close_source(source, 0, None, None).unwrap();
+        indexer.go_on(next);
+        source = next;
+        if n % 2 == 0 {
+            let give_up = Instant::now() + PATIENCE;
+            while !indexer.follows(next) {
+                assert!(Instant::now() < give_up, "the other source is not taken in");
+                std::thread::sleep(Duration::from_millis(2));
+            }
+        }
+    }
+    write(&mut writers, &frames[from..]);
+    writers.into_iter().for_each(|w| w.finish().unwrap());
+    indexer.finish().unwrap();
+    store.close_source(source, 0, None, None).unwrap();
+    // The others are of the same camera at other times.
+    let alone = Recording::new();
+    for n in 0..cuts.len() {
+        alone.run(&traffic(n as i64 + 5, 20), 1 << 30);
+    }
+    let others = counts(&Index::open(&alone.store.index_dir()).unwrap(), &alone.store);
+    let found = counts(&index, store);
+    for (name, packets, lost, units) in &expected {
+        let of_others = others.iter().find(|o| o.0 == *name).map_or((0, 0, 0), |o| (o.1, o.2, o.3));
+        let found = found.iter().find(|f| f.0 == *name).unwrap();
+        assert_eq!((found.1, found.2), (packets + of_others.0, lost + of_others.1), "{name} at {cuts:?}");
+        // A shard's end settles what waits behind a hole, so that a picture can end and begin there.
+        let more = found.3.abs_diff(units + of_others.2);
+        assert!(more <= cuts.len() as u64, "{more} access units of {name} at {cuts:?}");
+    }
+    drop(index);
+    let before = r.dump();
+    let made = reindex(store, lock, &mut |_, _| {}).unwrap();
+    assert!(made.cold.is_none());
+    assert_same(&before, &r.dump());
+}
+
+#[test]
+fn what_is_taken_in_meanwhile_interrupts_nothing() {
+    for n in 0..6 {
+        interposed(|frames| frames, &[2_000 + 137 * n, 2_300 + 411 * n, 9_001 + n]);
+    }
+}
+
+#[test]
+fn neither_on_two_taps() {
+    interposed(on_two_taps, &[3_001, 7_777]);
 }
 
 /// An index that this program can't go on with keeps nobody from recording: it is begun anew, and has everything in the end.
