@@ -141,6 +141,7 @@ struct Inner {
     live: RwLock<HashMap<TapId, Arc<TapLive>>>,
     open: Mutex<VecDeque<Arc<Shard>>>,
     next_shard: AtomicU64,
+    deletions: Mutex<()>,
     waiting: Mutex<()>,
     waiters: AtomicUsize,
     changed: Condvar,
@@ -236,6 +237,7 @@ impl Store {
             catalog: RwLock::new(catalog),
             live: Default::default(),
             open: Default::default(),
+            deletions: Default::default(),
             waiting: Default::default(),
             waiters: Default::default(),
             changed: Default::default(),
@@ -460,6 +462,11 @@ impl Store {
     /// The first shard of a tap with this number or a later one.
     pub fn next_shard_of(&self, tap: TapId, from: ShardId) -> Option<ShardId> {
         self.catalog().shards.range(from..).find(|(_, s)| s.tap == tap).map(|(id, _)| *id)
+    }
+
+    /// Held by who deletes a shard with all that goes with it, and by who must not see half of that.
+    pub fn hold_deletions(&self) -> MutexGuard<'_, ()> {
+        guard(&self.0.deletions)
     }
 
     /// Begins a source: a run of a recording, or a file.

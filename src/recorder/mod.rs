@@ -107,10 +107,10 @@ impl Recorder {
         console: &Console,
     ) -> Result<Self, Failure> {
         let store = written.store.clone();
-        let (index, anew) = reconstruct::indexer::open_or_begin(&store)?;
+        let (index, anew) = reconstruct::indexer::open_or_begin(&store, &written.lock)?;
         if let Some(why) = anew {
             console.line(&format!(
-                "tapdeck: {why}; that is being done now, beside the recording, and what was recorded before can be played when it is"
+                "tapdeck: {why}; that is being done now, beside the recording: nothing can be played, nor watched live, until it is"
             ));
         }
         reconstruct::indexer::drop_deleted(&store, &index)?;

@@ -64,6 +64,13 @@ pub enum FoldError {
     Damaged(#[from] postcard::Error),
 }
 
+impl FoldError {
+    /// Whether a newer program has written it.
+    pub fn is_newer(&self) -> bool {
+        matches!(self, Self::Version { found } if *found > STATE_VERSION)
+    }
+}
+
 /// The fold. See the module's text.
 #[derive(Debug, Serialize, Deserialize)]
 pub struct Fold {
@@ -172,6 +179,11 @@ impl Fold {
     /// Streams, for what is not in the index yet.
     pub fn stream(&self, id: crate::model::StreamId) -> Option<&crate::model::StreamRow> {
         self.world.streams.get(id)
+    }
+
+    /// Whether streams are called the same in both.
+    pub fn names_as(&self, other: &Self) -> bool {
+        self.world.streams.names().eq(other.world.streams.names())
     }
 
     /// What has come out. The caller takes it after every batch.

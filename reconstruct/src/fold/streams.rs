@@ -130,6 +130,11 @@ impl Streams {
         self.known.get(&id).map(|k| &k.row)
     }
 
+    /// What each is called, in the order of their numbers.
+    pub fn names(&self) -> impl Iterator<Item = (StreamId, &str)> {
+        self.known.iter().map(|(id, known)| (*id, known.row.name.as_str()))
+    }
+
     /// Whether [`resolve`](Self::resolve) would make a new stream.
     pub fn is_new(&self, key: &StreamKey, facts: &Facts) -> bool {
         self.find(key, facts).is_none()

@@ -44,6 +44,8 @@ pub struct Cursor {
     /// Everything up to here was given.
     given: Option<CaptureTime>,
     stats: CursorStats,
+    /// Of the index when it was opened.
+    numbering: u64,
 }
 
 /// Where in a segment.
@@ -66,6 +68,7 @@ impl Cursor {
         start: Start,
     ) -> Result<Self, FootageError> {
         let mut cursor = Self {
+            numbering: footage.index().numbering(),
             footage,
             stream,
             to,
@@ -90,6 +93,9 @@ impl Cursor {
     /// The next packet in sequence order; `None` when there is none (yet).
     #[allow(clippy::should_implement_trait, reason = "it goes on after None, and fails")]
     pub fn next(&mut self) -> Result<Option<MediaPacket>, FootageError> {
+        if self.footage.index().numbering() != self.numbering {
+            return Err(FootageError::Renumbered);
+        }
         loop {
             if let Some(packet) = self.window.pop() {
                 return Ok(Some(self.give(packet)));

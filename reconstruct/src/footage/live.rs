@@ -132,8 +132,17 @@ impl LiveHub {
 
     /// Ends all subscriptions: nothing more will be published.
     pub fn close(&self) {
+        self.end(true);
+    }
+
+    /// Ends all subscriptions that there are.
+    pub fn end_all(&self) {
+        self.end(false);
+    }
+
+    fn end(&self, closed: bool) {
         let mut state = guard(&self.inner.state);
-        state.closed = true;
+        state.closed |= closed;
         let requests = std::mem::take(&mut state.requests);
         self.inner.waiting.fetch_sub(requests.len() as u64, Ordering::Release);
         for shared in requests.into_iter().chain(std::mem::take(&mut state.active)) {

@@ -260,4 +260,7 @@ pub enum FootageError {
     /// A shard.
     #[error(transparent)]
     Read(#[from] ReadError),
+    /// The index was made anew, and its numbers mean others.
+    #[error("the index was made anew meanwhile: ask again")]
+    Renumbered,
 }

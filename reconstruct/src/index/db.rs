@@ -9,7 +9,8 @@ use super::referred::Noted;
 use super::{IndexError, NextIds};
 use capture::ShardId;
 use rocksdb::WriteBatch;
-use std::path::Path;
+use std::io;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -28,6 +29,7 @@ struct Inner {
     /// The database; another one after [`Index::exchange`], or where a reader finds that its writer has made the index anew.
     opened: Mutex<Arc<Opened>>,
     secondary: bool,
+    numbering: AtomicU64,
     row_reads: AtomicU64,
     catch_ups: AtomicU64,
     /// Held for a commit, and while it is looked which rows nothing refers to any more: a commit may refer to them again. What the
@@ -41,7 +43,7 @@ impl Index {
         let index = Self::with(Opened::to_write(dir)?);
         if !index.check_format()? {
             let mut batch = WriteBatch::default();
-            let opened = index.opened();
+            let opened = index.opened()?;
             batch.put_cf(&opened.family(Family::Meta), keys::meta(meta::VERSION, 0), encode(&FORMAT));
             opened.write(batch)?;
         }
@@ -62,7 +64,8 @@ impl Index {
         let (row_reads, catch_ups) = (AtomicU64::new(0), AtomicU64::new(0));
         let secondary = opened.is_secondary();
         let opened = Mutex::new(Arc::new(opened));
-        Self { inner: Arc::new(Inner { opened, secondary, row_reads, catch_ups, writing: Mutex::default() }) }
+        let (numbering, writing) = (AtomicU64::new(0), Mutex::default());
+        Self { inner: Arc::new(Inner { opened, secondary, numbering, row_reads, catch_ups, writing }) }
     }
 
     /// Whether the version row is there; an error when its format is not this one's.
@@ -88,32 +91,40 @@ impl Index {
     /// Puts the closed index `new` in the place of the one in `dir`, if there is one, which goes; both on one file system and closed. A crash leaves
     /// the one or the other there.
     pub fn replace(dir: &Path, new: &Path) -> Result<(), IndexError> {
+        let old = Self::swap(dir, new).map_err(|source| IndexError::Replace { path: dir.into(), source })?;
+        old.map_or(Ok(()), |old| Self::remove(&old))
+    }
+
+    /// Gives where the old one is then.
+    fn swap(dir: &Path, new: &Path) -> io::Result<Option<PathBuf>> {
         use rustix::fs::{CWD, RenameFlags, renameat_with};
         use rustix::io::Errno;
-        let failed = |source: std::io::Error| IndexError::Replace { path: dir.into(), source };
         match renameat_with(CWD, new, CWD, dir, RenameFlags::EXCHANGE) {
-            Ok(()) => Self::remove(new),
-            Err(Errno::NOENT) => std::fs::rename(new, dir).map_err(failed),
+            Ok(()) => Ok(Some(new.to_owned())),
+            Err(Errno::NOENT) => std::fs::rename(new, dir).map(|()| None),
             // The file system can't exchange two.
             Err(Errno::INVAL | Errno::NOSYS | Errno::OPNOTSUPP) => {
-                Self::remove(dir)?;
-                std::fs::rename(new, dir).map_err(failed)
+                let old = dir.with_extension("old");
+                let _ = std::fs::remove_dir_all(&old);
+                std::fs::rename(dir, &old)?;
+                std::fs::rename(new, dir).inspect_err(|_| _ = std::fs::rename(&old, dir))?;
+                Ok(Some(old))
             }
-            Err(error) => Err(failed(error.into())),
+            Err(error) => Err(error.into()),
         }
     }
 
     /// [`replace`](Self::replace)s this open index by `new`, which is closed: whoever has this one reads the new one from then on. Waits for
-    /// reads that are under way; where these don't end it fails and everything is as before.
-    pub fn exchange(&self, new: &Path) -> Result<(), IndexError> {
-        let _no_writer = self.inner.writing.lock().unwrap_or_else(PoisonError::into_inner);
+    /// reads that are under way; where these don't end it fails and everything is as before. `same`: numbers mean the same in both; else whoever
+    /// goes by one has to be told ([`numbering`](Self::numbering)). Gives where the old one is, to be removed.
+    pub fn exchange(&self, new: &Path, same: bool) -> Result<Option<PathBuf>, IndexError> {
+        let mut noted = self.inner.writing.lock().unwrap_or_else(PoisonError::into_inner);
         let give_up = Instant::now() + EXCHANGE_WAIT;
-        let (mut place, dir) = loop {
+        let mut place = loop {
             let mut place = self.inner.opened.lock().unwrap_or_else(PoisonError::into_inner);
-            let dir = place.dir().to_owned();
             // Its database goes on writing where it was opened: it has to be closed before another one stands there.
             if Arc::get_mut(&mut place).map(Opened::close).is_some() {
-                break (place, dir);
+                break place;
             }
             drop(place);
             if Instant::now() > give_up {
@@ -121,10 +132,21 @@ impl Index {
             }
             std::thread::sleep(Duration::from_micros(200));
         };
-        let replaced = Self::replace(&dir, new);
+        noted.forget();
+        let dir = place.dir().to_owned();
+        let swapped =
+            Self::swap(&dir, new).map_err(|source| IndexError::Replace { path: dir.clone(), source });
         // Whichever of the two is there now.
-        *place = Arc::new(Opened::to_write(&dir)?);
-        replaced
+        *place = Arc::new(Opened::again(&dir)?);
+        if !same {
+            self.inner.numbering.fetch_add(1, Ordering::AcqRel);
+        }
+        swapped
+    }
+
+    /// Grows when the index was exchanged for one in which numbers of streams, sessions and segments may mean others.
+    pub fn numbering(&self) -> u64 {
+        self.inner.numbering.load(Ordering::Acquire)
     }
 
     /// Whether this is a reader's view beside a writing process.
@@ -138,10 +160,12 @@ impl Index {
             return Ok(());
         }
         self.inner.catch_ups.fetch_add(1, Ordering::Relaxed);
-        let opened = self.opened();
+        let opened = self.opened()?;
         if opened.is_replaced() {
             let anew = Self::open_secondary(opened.dir())?;
-            *self.inner.opened.lock().unwrap_or_else(PoisonError::into_inner) = anew.opened();
+            *self.inner.opened.lock().unwrap_or_else(PoisonError::into_inner) = anew.opened()?;
+            // It can't be seen from here whether they are the same.
+            self.inner.numbering.fetch_add(1, Ordering::AcqRel);
             return Ok(());
         }
         opened.catch_up()
@@ -157,15 +181,16 @@ impl Index {
     }
 
     /// The database as it is open now. To be held for one reading or writing only: see [`exchange`](Self::exchange).
-    pub(super) fn opened(&self) -> Arc<Opened> {
-        self.inner.opened.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    pub(super) fn opened(&self) -> Result<Arc<Opened>, IndexError> {
+        let opened = self.inner.opened.lock().unwrap_or_else(PoisonError::into_inner);
+        if opened.is_open() { Ok(opened.clone()) } else { Err(IndexError::Lost) }
     }
 
     /// Writes a batch: all of it or, after a crash, none of it.
     pub fn commit(&self, batch: IndexBatch) -> Result<(), IndexError> {
         // First: who holds this waits for nobody who waits for the database to be exchanged.
         let mut noted = self.inner.writing.lock().unwrap_or_else(PoisonError::into_inner);
-        let opened = self.opened();
+        let opened = self.opened()?;
         let families = Family::ALL.map(|f| opened.family(f));
         let mut write = WriteBatch::default();
         for op in &batch.ops {
@@ -178,12 +203,12 @@ impl Index {
 
     /// Makes everything that was committed durable.
     pub fn sync(&self) -> Result<(), IndexError> {
-        self.opened().sync()
+        self.opened()?.sync()
     }
 
     /// Makes everything that was committed durable, and brings it into tables: who opens the index next has no log to replay.
     pub fn settle(&self) -> Result<(), IndexError> {
-        let opened = self.opened();
+        let opened = self.opened()?;
         opened.sync()?;
         opened.write_tables()
     }
@@ -197,7 +222,7 @@ impl Index {
         writing.forget();
         self.remove_shards(&mut batch, shard, Some(ShardId(shard.0.saturating_add(1))))?;
         self.remove_unreferred(&mut batch, shard, beside)?;
-        self.opened().write(batch)?;
+        self.opened()?.write(batch)?;
         drop(writing);
         self.remove_files(shard, Some(ShardId(shard.0.saturating_add(1))));
         Ok(())
@@ -210,7 +235,7 @@ impl Index {
         self.inner.writing.lock().unwrap_or_else(PoisonError::into_inner).forget();
         self.remove_shards(&mut batch, shard, None)?;
         self.lower_referred(&mut batch, shard)?;
-        let opened = self.opened();
+        let opened = self.opened()?;
         let meta_family = opened.family(Family::Meta);
         for (kind, id) in [
             (meta::FLOW, next.flow.0),
@@ -237,7 +262,7 @@ impl Index {
     ) -> Result<(), IndexError> {
         let begin = keys::shard(from);
         let end = to.map_or_else(|| keys::Key::from_slice(&[0xff; 9]), keys::shard);
-        let opened = self.opened();
+        let opened = self.opened()?;
         let stream_family = opened.family(Family::Stream);
         self.scan(Family::Shard, &begin, Some(&end), |key, value| {
             if let Some((_, kind::PART | kind::GAP | kind::REPORT | kind::TIME, ..)) =
@@ -257,7 +282,7 @@ impl Index {
     fn remove_files(&self, from: ShardId, to: Option<ShardId>) {
         let begin = keys::shard(from);
         let end = to.map_or_else(|| keys::Key::from_slice(&[0xff; 9]), keys::shard);
-        let opened = self.opened();
+        let Ok(opened) = self.opened() else { return };
         for family in Family::BY_SHARD {
             opened.remove_files(family, &begin, &end);
         }

@@ -60,7 +60,7 @@ fn another_format_is_refused_with_the_remedy() {
         {
             let index = Index::open(&path).unwrap();
             let mut batch = WriteBatch::default();
-            let opened = index.opened();
+            let opened = index.opened().unwrap();
             batch.put_cf(&opened.family(Family::Meta), keys::meta(meta::VERSION, 0), encode(&found));
             opened.write(batch).unwrap();
         }
@@ -77,7 +77,7 @@ fn a_damaged_row_is_an_error_with_its_key() {
     let dir = tempfile::tempdir().unwrap();
     let index = Index::open(dir.path()).unwrap();
     let mut batch = WriteBatch::default();
-    let opened = index.opened();
+    let opened = index.opened().unwrap();
     batch.put_cf(&opened.family(Family::Meta), keys::meta(meta::STREAM, 3), [1, 2, 3]);
     let key = L1Key { shard: ShardId(1), flow: FlowId(2), block: 0 };
     batch.put_cf(&opened.family(Family::L1), keys::l1(&key), [1, 200]);
@@ -104,7 +104,7 @@ fn a_secondary_follows_the_writer_while_it_writes() {
                     index.settle().unwrap();
                 }
                 if n % 4000 == 0 {
-                    let opened = index.opened();
+                    let opened = index.opened().unwrap();
                     opened.db().compact_range_cf(&opened.family(Family::L1), None::<&[u8]>, None::<&[u8]>);
                     index.drop_shard(ShardId((n / 5000).saturating_sub(1)), &[]).unwrap();
                 }

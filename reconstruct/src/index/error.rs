@@ -25,6 +25,9 @@ pub enum IndexError {
     /// It is being read and can't be exchanged.
     #[error("the index is being read without an end, and stays as it is")]
     Busy,
+    /// It could not be opened again.
+    #[error("the index could not be opened again, as was said before")]
+    Lost,
     /// A directory could not be made.
     #[error("{} can't be made: {source}", path.display())]
     Directory {

@@ -9,6 +9,7 @@ use rocksdb::{
     BlockBasedOptions, BoundColumnFamily, Cache, ColumnFamilyDescriptor, DBWithThreadMode, MultiThreaded,
     Options, WriteBatch, WriteOptions,
 };
+use std::fs::{File, Metadata};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -67,8 +68,8 @@ pub(super) struct Opened {
     /// Closed ahead of its end only by who has it alone.
     db: Option<Db>,
     dir: PathBuf,
-    /// Device and inode of the directory that was opened: another one there is another index.
-    which: Option<(u64, u64)>,
+    /// The directory that was opened: another one there is another index. Held open, so that its number is not given again.
+    held: Option<File>,
     /// Where a reader beside a recorder keeps its log; removed at the end. `None` for the writer.
     scratch: Option<PathBuf>,
 }
@@ -82,42 +83,63 @@ impl Drop for Opened {
     }
 }
 
-fn which(dir: &Path) -> Option<(u64, u64)> {
-    dir.metadata().ok().map(|found| (found.dev(), found.ino()))
+/// It may be a link to another disk.
+fn in_place(dir: &Path) -> PathBuf {
+    std::fs::canonicalize(dir).unwrap_or_else(|_| dir.into())
 }
 
 impl Opened {
     /// The database in `dir`, or a new one.
     pub fn to_write(dir: &Path) -> Result<Self, IndexError> {
         std::fs::create_dir_all(dir).map_err(|source| IndexError::Directory { path: dir.into(), source })?;
-        let (options, families) = options();
-        let db = Db::open_cf_descriptors(&options, dir, families)
-            .map_err(|source| IndexError::Open { path: dir.into(), source })?;
-        Ok(Self { db: Some(db), dir: dir.into(), which: which(dir), scratch: None })
+        Self::writing(dir, options())
+    }
+
+    /// The database in `dir`, which is there.
+    pub fn again(dir: &Path) -> Result<Self, IndexError> {
+        let (mut options, families) = options();
+        options.create_if_missing(false);
+        Self::writing(dir, (options, families))
+    }
+
+    fn writing(
+        dir: &Path,
+        (options, families): (Options, Vec<ColumnFamilyDescriptor>),
+    ) -> Result<Self, IndexError> {
+        let dir = in_place(dir);
+        let db = Db::open_cf_descriptors(&options, &dir, families)
+            .map_err(|source| IndexError::Open { path: dir.clone(), source })?;
+        Ok(Self { db: Some(db), held: File::open(&dir).ok(), dir, scratch: None })
     }
 
     /// The database in `dir`, which another process may be writing.
     pub fn to_read(dir: &Path) -> Result<Self, IndexError> {
+        let dir = in_place(dir);
         if !dir.join("CURRENT").exists() {
-            return Err(IndexError::Missing { path: dir.into() });
+            return Err(IndexError::Missing { path: dir });
         }
         // Before it is opened: one that is exchanged meanwhile is seen to be another then.
-        let which = which(dir);
+        let held = File::open(&dir).ok();
         let own = scratch::make(&std::env::temp_dir())
             .map_err(|(path, source)| IndexError::Directory { path, source })?;
         let (mut options, families) = options();
         options.create_if_missing(false);
         options.create_missing_column_families(false);
-        let db = Db::open_cf_descriptors_as_secondary(&options, dir, &own, families);
+        let db = Db::open_cf_descriptors_as_secondary(&options, &dir, &own, families);
         let db = db.map_err(|source| {
             let _ = std::fs::remove_dir_all(&own);
-            IndexError::Open { path: dir.into(), source }
+            IndexError::Open { path: dir.clone(), source }
         })?;
-        Ok(Self { db: Some(db), dir: dir.into(), which, scratch: Some(own) })
+        Ok(Self { db: Some(db), dir, held, scratch: Some(own) })
     }
 
+    pub fn is_open(&self) -> bool {
+        self.db.is_some()
+    }
+
+    /// What [is open](Self::is_open).
     pub fn db(&self) -> &Db {
-        self.db.as_ref().expect("who closed it had it alone")
+        self.db.as_ref().expect("nobody is given one that is closed")
     }
 
     pub fn dir(&self) -> &Path {
@@ -130,7 +152,9 @@ impl Opened {
 
     /// Whether another index stands in its place.
     pub fn is_replaced(&self) -> bool {
-        which(&self.dir).is_some_and(|found| self.which != Some(found))
+        let which = |found: Metadata| (found.dev(), found.ino());
+        let held = self.held.as_ref().and_then(|held| held.metadata().ok()).map(which);
+        self.dir.metadata().ok().map(which).is_some_and(|found| held != Some(found))
     }
 
     pub fn family(&self, family: Family) -> Arc<BoundColumnFamily<'_>> {

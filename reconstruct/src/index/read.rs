@@ -57,7 +57,7 @@ impl Index {
             return self.get_beside(family, key);
         }
         self.count_reads(1);
-        let opened = self.opened();
+        let opened = self.opened()?;
         let cf = opened.family(family);
         self.retry(|| opened.db().get_cf(&cf, key))
     }
@@ -94,7 +94,7 @@ impl Index {
         let mut from = keys::Key::from_slice(from);
         let mut tries = 0;
         loop {
-            let opened = self.opened();
+            let opened = self.opened()?;
             let cf = opened.family(family);
             let mut options = ReadOptions::default();
             if let Some(to) = to {

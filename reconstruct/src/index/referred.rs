@@ -74,7 +74,7 @@ impl Index {
         write: &mut WriteBatch,
         referred: &HashMap<Key, ShardId>,
     ) -> Result<(), IndexError> {
-        let opened = self.opened();
+        let opened = self.opened()?;
         let family = opened.family(Family::Meta);
         for (key, shard) in referred {
             if noted.0.get(key).is_some_and(|highest| highest >= shard) {
@@ -94,7 +94,7 @@ impl Index {
 
     /// `shard` and all behind it are cut off: what may have been the highest is not any more.
     pub(super) fn lower_referred(&self, write: &mut WriteBatch, shard: ShardId) -> Result<(), IndexError> {
-        let opened = self.opened();
+        let opened = self.opened()?;
         let family = opened.family(Family::Meta);
         let before = encode(&ShardId(shard.0.saturating_sub(1)));
         for kind in [meta::FLOW_LAST, meta::SEGMENT_LAST, meta::SESSION_LAST] {
@@ -155,7 +155,7 @@ impl Index {
         shard: ShardId,
         beside: &[ShardId],
     ) -> Result<(), IndexError> {
-        let opened = self.opened();
+        let opened = self.opened()?;
         let family = opened.family(Family::Meta);
         let mut going = Vec::new();
         for what in self.referred_by(shard)? {

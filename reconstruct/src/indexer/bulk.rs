@@ -3,6 +3,7 @@
 use super::base::{self, Base};
 use super::driver::{Driver, Mode, Step};
 use super::error::IndexerError;
+use super::kept::forget;
 use super::retain::drop_deleted;
 use super::saved::Saved;
 use crate::fold::{Fold, FoldStats};
@@ -67,15 +68,22 @@ pub fn reindex(
 
 /// The store's index to be written to. One that can't be gone on with (of an older format, or ahead of the shards) is begun anew: what is in it
 /// stands in shards and journal as well. Says why, if so.
-pub fn open_or_begin(store: &Store) -> Result<(Index, Option<String>), IndexerError> {
-    let dir = store.index_dir();
+pub fn open_or_begin(store: &Store, lock: &WriterLock) -> Result<(Index, Option<String>), IndexerError> {
+    let (dir, _) = places(store);
     let begin = |why: String| {
         Index::remove(&dir)?;
+        for source in store.sources() {
+            if let Some(shard) = base::half_deleted(store, source.id) {
+                store.delete_shard(lock, shard)?;
+            }
+        }
         Ok((Index::open(&dir)?, Some(why)))
     };
     match Index::open(&dir) {
         Ok(index) => match can_go_on(store, &index) {
             Ok(()) => Ok((index, None)),
+            // What a newer program has made is kept for it.
+            Err(error) if error.is_newer() => Err(error),
             Err(why @ (IndexerError::State | IndexerError::Fold(_) | IndexerError::Ahead { .. })) => {
                 drop(index);
                 begin(why.to_string())
@@ -88,7 +96,7 @@ pub fn open_or_begin(store: &Store) -> Result<(Index, Option<String>), IndexerEr
 }
 
 fn can_go_on(store: &Store, index: &Index) -> Result<(), IndexerError> {
-    if let Some((saved, _)) = Saved::load(store, index)? {
+    if let Some(saved) = Saved::look(store, index)? {
         Fold::restore(&saved.fold)?;
     }
     Ok(())
@@ -141,7 +149,8 @@ fn fold_all(
 ) -> Result<Folded, IndexerError> {
     let total: u64 = store.shards().iter().map(|s| s.bytes).sum();
     let mut told = Instant::now();
-    let folded = fold_sources(driver, store, lock, None, &mut |driver| {
+    let range = Range { until: None, alone: Some(lock), kept_stays: false };
+    let folded = fold_sources(driver, store, &range, &mut |driver| {
         // How far it is takes a look at every shard that there is.
         if told.elapsed() >= PROGRESS {
             told = Instant::now();
@@ -154,32 +163,51 @@ fn fold_all(
     Ok(folded)
 }
 
-/// Folds the sources that are not folded yet, in the order of their numbers, before `until` if there is one: that one's beginning is taken up,
-/// and it is still to be turned to. `stepped` is asked all the time whether to go on.
+/// Which sources are folded, and what may be done for it.
+pub(super) struct Range<'a> {
+    /// Those before this one. Its beginning is taken up, and it is still to be turned to.
+    pub until: Option<SourceId>,
+    /// Nobody else deletes shards meanwhile.
+    pub alone: Option<&'a WriterLock>,
+    /// What stands beside the shards is of the index that is in use, and stays.
+    pub kept_stays: bool,
+}
+
+/// Folds the sources that are not folded yet, in the order of their numbers. `stepped` is asked all the time whether to go on.
 pub(super) fn fold_sources(
     driver: &mut Driver,
     store: &Store,
-    lock: &WriterLock,
-    until: Option<SourceId>,
+    range: &Range<'_>,
     stepped: &mut dyn FnMut(&mut Driver) -> Result<(), IndexerError>,
 ) -> Result<Folded, IndexerError> {
     let (sources, first) = (store.sources(), driver.source());
     let mut folded = Folded::default();
     for source in sources.iter().filter(|s| s.id >= first) {
+        // Else what is decided on could be gone before it is looked whether it goes.
+        let held = store.hold_deletions();
         let gone = gone_of(store, source.id);
         if source.id > first && folded.cold.is_none() {
-            folded.cold = begin(driver, store, lock, source.id)?;
+            folded.cold = begin(driver, store, range, source.id)?;
         }
-        if until.is_some_and(|until| source.id >= until) {
-            driver.watch_retention(gone);
+        let ends_here = range.until.is_some_and(|until| source.id >= until);
+        if !ends_here {
+            driver.begin_source(source.id, &taps_of(store, source.id));
+        }
+        driver.watch_retention(gone);
+        drop(held);
+        if ends_here {
             break;
         }
         let before = driver.stats();
-        driver.begin_source(source.id, &taps_of(store, source.id));
-        driver.watch_retention(gone);
         while driver.step()? != Step::End {
             driver.commit_if_due()?;
             stepped(driver)?;
+            if driver.is_overtaken() && folded.cold.is_none() {
+                folded.cold = Some(source.id);
+                if !range.kept_stays {
+                    forget(store, SourceId(source.id.0 + 1));
+                }
+            }
         }
         if !may_go_on(source) || sources.last().is_some_and(|last| last.id != source.id) {
             driver.end_source()?;
@@ -194,10 +222,12 @@ pub(super) fn fold_sources(
 fn begin(
     driver: &mut Driver,
     store: &Store,
-    lock: &WriterLock,
+    range: &Range<'_>,
     source: SourceId,
 ) -> Result<Option<SourceId>, IndexerError> {
-    if let Some(shard) = base::half_deleted(store, source) {
+    if let Some(lock) = range.alone
+        && let Some(shard) = base::half_deleted(store, source)
+    {
         store.delete_shard(lock, shard)?;
     }
     match base::find(store, source, driver.stats().packets) {
@@ -205,9 +235,8 @@ fn begin(
         Base::Kept(saved, rows) => driver.adopt(*saved, rows)?,
         Base::Unknown => {
             // What was kept for later ones is of an index that will not be this one.
-            for shard in store.shards().iter().filter(|s| s.source >= source) {
-                let _ = std::fs::remove_file(store.state_path(shard.id));
-                let _ = std::fs::remove_file(store.rest_path(shard.id));
+            if !range.kept_stays {
+                forget(store, source);
             }
             return Ok(Some(source));
         }

@@ -8,6 +8,7 @@ use super::kept::{Keeper, State};
 use super::saved::Saved;
 use crate::index::{Index, IndexBatch, IndexError};
 use capture::{ShardId, Store};
+use std::path::PathBuf;
 use std::sync::mpsc::{Receiver, SyncSender, channel, sync_channel};
 use std::thread::JoinHandle;
 
@@ -73,13 +74,13 @@ pub struct Committer {
 }
 
 impl Committer {
-    /// Starts it.
-    pub fn start(store: &Store, index: &Index) -> Result<Self, IndexerError> {
+    /// Starts it. States are kept in `aside`, if that is given, else beside the shards.
+    pub fn start(store: &Store, index: &Index, aside: Option<PathBuf>) -> Result<Self, IndexerError> {
         let (commits, to_write) = sync_channel::<Commit>(WAITING_MAX);
         let (done, written) = channel();
         let (store, index) = (store.clone(), index.clone());
         let body = move || {
-            let mut keeper = Keeper::default();
+            let mut keeper = Keeper::new(aside);
             while let Ok(commit) = to_write.recv() {
                 match commit.write(&index) {
                     Ok(kept) => {
@@ -178,7 +179,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let store = Store::create(&dir.path().join("store")).unwrap();
         let index = Index::open(&store.index_dir()).unwrap();
-        let mut committer = Committer::start(&store, &index).unwrap();
+        let mut committer = Committer::start(&store, &index, None).unwrap();
         for n in 1..=5 {
             committer.send(commit(Some(Keep { shard: ShardId(n), end: false, packets: n }))).unwrap();
         }
@@ -194,7 +195,7 @@ mod tests {
         let store = Store::create(&dir.path().join("store")).unwrap();
         drop(Index::open(&store.index_dir()).unwrap());
         let readers = Index::open_secondary(&store.index_dir()).unwrap();
-        let mut committer = Committer::start(&store, &readers).unwrap();
+        let mut committer = Committer::start(&store, &readers, None).unwrap();
         committer.send(commit(None)).unwrap();
         assert!(matches!(committer.wait(), Err(IndexerError::Index(IndexError::ReadOnly))));
         assert!(matches!(committer.send(commit(None)), Err(IndexerError::Unwritten)));

@@ -13,6 +13,7 @@ use crate::footage::{Footage, LiveHub};
 use crate::index::{Index, Row};
 use capture::{CaptureTime, Drops, Missed, ShardId, ShardInfo, SourceId, Store, TapId};
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 /// How long a packet waits for a quiet tap of the same source that has not said how far it is.
@@ -28,7 +29,9 @@ const HEADER_LINES: usize = 3;
 /// Offset of a shard's first record.
 const SHARD_BEGIN: u64 = capture::SHARD_HEADER_LEN;
 /// How long folding up to a place takes at the most that is a few MiB away.
-const REACH: Duration = Duration::from_secs(30);
+const REACH: Duration = Duration::from_secs(5);
+/// Before a tap's first packet.
+const NOWHERE: (ShardId, u64) = (ShardId(0), 0);
 /// A batch that has grown to this is committed whatever the time.
 const BATCH_BYTES_MAX: usize = 8 << 20;
 
@@ -90,6 +93,17 @@ pub struct Driver {
 impl Driver {
     /// Goes on from what the index has saved, or from the beginning.
     pub fn new(store: &Store, index: &Index, hub: Option<LiveHub>, mode: Mode) -> Result<Self, IndexerError> {
+        Self::keeping(store, index, hub, mode, None)
+    }
+
+    /// One that keeps its states in `aside`, if that is given, until it is clear that its index is the one that stays.
+    pub fn keeping(
+        store: &Store,
+        index: &Index,
+        hub: Option<LiveHub>,
+        mode: Mode,
+        aside: Option<PathBuf>,
+    ) -> Result<Self, IndexerError> {
         let saved = Saved::load(store, index)?;
         let (mut fold, source, positions, rows) = match saved {
             Some((saved, rows)) => (Fold::restore(&saved.fold)?, saved.source, saved.positions, rows),
@@ -118,7 +132,7 @@ impl Driver {
             positions,
             in_shard,
             checkpoints: Vec::new(),
-            committer: Committer::start(store, index)?,
+            committer: Committer::start(store, index, aside)?,
             latest: CaptureTime::MIN,
             folded_to: folded_to.unwrap_or(CaptureTime::MIN),
             waiting_since: None,
@@ -156,9 +170,11 @@ impl Driver {
     }
 
     /// Follows another in the place that it had: live, what was counted of packets too late or unreadable goes on.
-    pub fn succeed(&mut self, before: &Self) {
+    pub fn succeed(&mut self, before: &mut Self) {
         self.skew_exceeded = before.skew_exceeded;
         self.unreadable_bytes = before.unreadable_bytes;
+        self.latest = before.latest;
+        self.fold.output().events = before.take_events();
         self.fold.output().live = before.hub.as_ref().is_some_and(|hub| hub.subscriptions() > 0);
     }
 
@@ -167,10 +183,21 @@ impl Driver {
         &self.positions
     }
 
-    /// Folds exactly up to there, which is published already.
+    /// Whether numbers mean the same in both.
+    pub fn numbers_as(&self, other: &Self) -> bool {
+        self.fold.next_ids() == other.fold.next_ids() && self.fold.names_as(&other.fold)
+    }
+
+    /// Folds exactly up to there, which is published already; a tap that is not named, or is further, stays where it is.
     pub fn reach(&mut self, positions: &BTreeMap<TapId, (ShardId, u64)>) -> Result<(), IndexerError> {
-        let of_feeds = positions.iter().filter(|(tap, _)| self.feeds.iter().any(|f| f.tap() == **tap));
-        self.bounds = of_feeds.map(|(tap, at)| (*tap, *at)).collect();
+        let bound = |feed: &Feed| (feed.tap(), positions.get(&feed.tap()).copied().unwrap_or(NOWHERE));
+        self.bounds = self.feeds.iter().map(bound).collect();
+        let reached = self.step_to_bounds();
+        self.bounds.clear();
+        reached
+    }
+
+    fn step_to_bounds(&mut self) -> Result<(), IndexerError> {
         let give_up = Instant::now() + REACH;
         while !self.feeds.iter().all(|feed| self.is_bound(feed)) {
             if self.step()? == Step::Folded {
@@ -187,10 +214,8 @@ impl Driver {
     /// Whether a tap is folded to its bound.
     fn is_bound(&self, feed: &Feed) -> bool {
         let Some(bound) = self.bounds.get(&feed.tap()) else { return false };
-        match feed.head_place() {
-            Some(next) => next >= *bound,
-            None => self.positions.get(&feed.tap()).is_some_and(|at| at >= bound),
-        }
+        let at = || self.positions.get(&feed.tap()).copied().unwrap_or(NOWHERE);
+        feed.head_place().unwrap_or_else(at) >= *bound
     }
 
     /// Turns to a source: its taps are merged. Those that open later are added with [`add_tap`](Self::add_tap).

@@ -48,6 +48,9 @@ pub enum IndexerError {
         /// Bytes of shards.
         bytes: u64,
     },
+    /// A fault of this program.
+    #[error("making the new index failed by a fault of this program; the old one stays")]
+    Panicked,
     /// Retention was faster.
     #[error("retention deletes shards faster than a new index is made of them; the old one stays")]
     Overtaken,
@@ -63,4 +66,11 @@ pub enum IndexerError {
     /// The system refused a thread.
     #[error("starting the indexer: {0}")]
     Thread(std::io::Error),
+}
+
+impl IndexerError {
+    /// Whether a newer program has made the index.
+    pub(super) fn is_newer(&self) -> bool {
+        matches!(self, Self::Fold(error) if error.is_newer())
+    }
 }

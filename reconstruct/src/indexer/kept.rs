@@ -9,7 +9,7 @@
 use super::saved::Saved;
 use crate::fold::Fold;
 use crate::index::Row;
-use capture::{ShardId, Store};
+use capture::{ShardId, SourceId, Store};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use std::fs::File;
@@ -85,10 +85,16 @@ impl Rest {
 /// Writes states without the fold waiting for it.
 #[derive(Debug, Default)]
 pub struct Keeper {
+    aside: Option<PathBuf>,
     thread: Option<JoinHandle<()>>,
 }
 
 impl Keeper {
+    /// One that keeps states in `aside`, under the names that they have beside the shards, or there.
+    pub fn new(aside: Option<PathBuf>) -> Self {
+        Self { aside, thread: None }
+    }
+
     /// Keeps the state as of a shard's beginning. Waits only if the one before is not written yet.
     pub fn keep(&mut self, store: &Store, state: State) {
         self.write(store, store.state_path(state.shard), state);
@@ -101,6 +107,10 @@ impl Keeper {
 
     fn write(&mut self, store: &Store, path: PathBuf, state: State) {
         self.wait();
+        let path = match (&self.aside, path.file_name()) {
+            (Some(aside), Some(name)) => aside.join(name),
+            _ => path,
+        };
         let store = store.clone();
         let body = move || {
             if let Err(error) = write(&path, STATE_MAGIC, &state) {
@@ -128,6 +138,27 @@ impl Keeper {
 impl Drop for Keeper {
     fn drop(&mut self) {
         self.wait();
+    }
+}
+
+/// Brings what was kept in `aside` beside the shards that there are.
+pub fn bring_in(store: &Store, aside: &Path) -> io::Result<()> {
+    for entry in std::fs::read_dir(aside)?.flatten() {
+        let (from, name) = (entry.path(), entry.file_name());
+        let shard = from.file_stem().and_then(|s| s.to_str()).and_then(|s| s.parse().ok()).map(ShardId);
+        if shard.is_some_and(|shard| store.shard_info(shard).is_some()) {
+            std::fs::rename(from, store.shards_dir().join(name))?;
+        }
+    }
+    std::fs::remove_dir_all(aside)
+}
+
+/// Removes what is kept with the shards of a source and of later ones: it is of another index.
+pub fn forget(store: &Store, source: SourceId) {
+    for shard in store.shards().iter().filter(|s| s.source >= source) {
+        for path in [store.state_path(shard.id), store.rest_path(shard.id), store.end_path(shard.id)] {
+            let _ = std::fs::remove_file(path);
+        }
     }
 }
 

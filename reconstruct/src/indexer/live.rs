@@ -1,6 +1,6 @@
 //! Indexing while a recording runs: one thread that follows the taps, serves live viewers and commits once a second.
 
-use super::bulk::{bulk_index, fold_sources, taps_of};
+use super::bulk::{Range, bulk_index, fold_sources, taps_of};
 use super::driver::{Driver, Mode, Step};
 use super::error::IndexerError;
 use super::renew::{Renewal, Renewing};
@@ -61,7 +61,6 @@ struct Shared {
 #[derive(Debug)]
 pub struct LiveIndexer {
     store: Store,
-    lock: Arc<WriterLock>,
     shared: Arc<Shared>,
     thread: Option<JoinHandle<Result<FoldStats, IndexerError>>>,
 }
@@ -73,14 +72,14 @@ impl LiveIndexer {
     /// First folds what an earlier run has left, then follows the source's taps, which are all open.
     pub fn start(
         store: &Store,
-        lock: &Arc<WriterLock>,
+        _lock: &WriterLock,
         index: &Index,
         hub: &LiveHub,
         source: SourceId,
     ) -> Result<Self, IndexerError> {
         let shared = Arc::new(Shared::default());
         let (hub, theirs) = (hub.clone(), shared.clone());
-        let of = Following { store: store.clone(), lock: lock.clone(), index: index.clone(), source };
+        let of = Following { store: store.clone(), index: index.clone(), source };
         let body = move || {
             capture::lower_priority(NICE);
             let result = follow(&of, &hub, &theirs);
@@ -91,7 +90,7 @@ impl LiveIndexer {
         };
         let thread =
             std::thread::Builder::new().name("indexer".into()).spawn(body).map_err(IndexerError::Thread)?;
-        Ok(Self { store: store.clone(), lock: lock.clone(), shared, thread: Some(thread) })
+        Ok(Self { store: store.clone(), shared, thread: Some(thread) })
     }
 
     /// Begins to make the index anew beside the recording, unless that is under way. The old one is read and written until the new one
@@ -100,7 +99,7 @@ impl LiveIndexer {
         let follows = *guard(&self.shared.follows);
         let source =
             follows.filter(|_| guard(&self.shared.next).is_none()).ok_or(IndexerError::CatchingUp)?;
-        self.shared.renewing.begin(&self.store, &self.lock, source)
+        self.shared.renewing.begin(&self.store, source)
     }
 
     /// The recording's taps go on in `next`: once those of the part before are folded to their end, the sources in between are, and then
@@ -168,7 +167,6 @@ impl LiveIndexer {
 /// What is followed.
 struct Following {
     store: Store,
-    lock: Arc<WriterLock>,
     index: Index,
     source: SourceId,
 }
@@ -192,7 +190,7 @@ fn follow(of: &Following, hub: &LiveHub, shared: &Shared) -> Result<FoldStats, I
             shared.flush_done.store(asked, Ordering::Release);
         }
         driver.commit_if_due()?;
-        if let Some(renewed) = shared.renewing.take() {
+        if let Some(renewed) = shared.renewing.take(&driver) {
             renewed.exchange(&mut driver, store, index, hub, &shared.renewing)?;
         }
         if told.elapsed() > TELL || stopping {
@@ -250,7 +248,8 @@ fn fold_before(
         }
         Ok(())
     };
-    fold_sources(driver, &of.store, &of.lock, Some(source), &mut stepped).map(|_| ())
+    let range = Range { until: Some(source), alone: None, kept_stays: false };
+    fold_sources(driver, &of.store, &range, &mut stepped).map(|_| ())
 }
 
 /// Folds what came in beside the recording, and turns to the recording's next part. Those who watch wait meanwhile.

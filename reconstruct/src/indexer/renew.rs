@@ -5,13 +5,15 @@
 //! one is, exchanges the two, and goes on. Readers of this process read the new one from their next row on, those of others when they next
 //! catch up. Live viewers wait for a moment; they lack nothing, since the new index ends with the packet that the old one ended with.
 
-use super::bulk::{Folded, Reindexed, fold_sources, places, taps_of};
+use super::bulk::{Folded, Range, Reindexed, fold_sources, places, taps_of};
 use super::driver::{Driver, Mode, Step};
 use super::error::IndexerError;
+use super::kept::{bring_in, forget};
 use super::retain::drop_deleted;
 use crate::footage::LiveHub;
-use crate::index::Index;
-use capture::{SourceId, Store, WriterLock};
+use crate::index::{Index, IndexError};
+use capture::{SourceId, Store};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -26,6 +28,8 @@ const CLOSE_BYTES: u64 = 4 << 20;
 const WAIT: Duration = Duration::from_millis(10);
 /// How often it is begun when retention deletes what it was about to read: mostly the oldest shard, at the beginning.
 const TRIES: u32 = 5;
+/// Where the new index keeps its states until it is the one that stays: in its own directory, so that they go with it.
+const ASIDE: &str = "kept";
 /// How often progress is told.
 const PROGRESS: Duration = Duration::from_millis(100);
 
@@ -82,23 +86,18 @@ fn guard(place: &Mutex<Place>) -> MutexGuard<'_, Place> {
 
 impl Renewing {
     /// Starts the thread, unless it is at work.
-    pub fn begin(&self, store: &Store, lock: &Arc<WriterLock>, source: SourceId) -> Result<(), IndexerError> {
+    pub fn begin(&self, store: &Store, source: SourceId) -> Result<(), IndexerError> {
         let mut place = guard(&self.place);
         if matches!(place.renewal, Renewal::Running { .. }) {
             return Ok(());
         }
-        let (store, lock) = (store.clone(), lock.clone());
+        let store = store.clone();
         let (theirs, stop) = (self.place.clone(), self.stop.clone());
         let body = move || {
             capture::lower_priority(NICE);
             let mut progress = |done, total| guard(&theirs).renewal = Renewal::Running { done, total };
-            let mut made = make(&store, &lock, source, &stop, &mut progress);
-            for _ in 1..TRIES {
-                if !matches!(made, Err(IndexerError::Overtaken)) {
-                    break;
-                }
-                made = make(&store, &lock, source, &stop, &mut progress);
-            }
+            let work = AssertUnwindSafe(|| make_or_again(&store, source, &stop, &mut progress));
+            let made = catch_unwind(work).unwrap_or(Err(IndexerError::Panicked));
             let mut place = guard(&theirs);
             match made {
                 Ok(renewed) => place.ready = Some(Box::new(renewed)),
@@ -118,10 +117,13 @@ impl Renewing {
         guard(&self.place).renewal.clone()
     }
 
-    /// An index that is ready to be exchanged.
-    pub fn take(&self) -> Option<Renewed> {
-        // Asked between two steps of the fold, which take longer.
-        guard(&self.place).ready.take().map(|renewed| *renewed)
+    /// An index that is ready to be exchanged, once `driver` is not behind itself.
+    pub fn take(&self, driver: &Driver) -> Option<Renewed> {
+        let mut place = guard(&self.place);
+        if place.ready.is_none() || driver.lag_bytes() > CLOSE_BYTES {
+            return None;
+        }
+        place.ready.take().map(|renewed| *renewed)
     }
 
     /// Ends what is under way.
@@ -134,10 +136,24 @@ impl Renewing {
     }
 }
 
+fn make_or_again(
+    store: &Store,
+    source: SourceId,
+    stop: &AtomicBool,
+    progress: &mut dyn FnMut(u64, u64),
+) -> Result<Renewed, IndexerError> {
+    let mut tries = 1;
+    loop {
+        match make(store, source, stop, progress) {
+            Err(IndexerError::Overtaken) if tries < TRIES => tries += 1,
+            made => return made,
+        }
+    }
+}
+
 /// Folds all there is, until little is left.
 fn make(
     store: &Store,
-    lock: &WriterLock,
     source: SourceId,
     stop: &AtomicBool,
     progress: &mut dyn FnMut(u64, u64),
@@ -145,7 +161,9 @@ fn make(
     let (_, dir) = places(store);
     Index::remove(&dir)?;
     let index = Index::open(&dir)?;
-    let mut driver = Driver::new(store, &index, None, Mode::Bulk)?;
+    let aside = dir.join(ASIDE);
+    std::fs::create_dir(&aside).map_err(IndexerError::Kept)?;
+    let mut driver = Driver::keeping(store, &index, None, Mode::Bulk, Some(aside))?;
     let mut told = Instant::now();
     let mut stepped = |driver: &mut Driver| {
         if told.elapsed() >= PROGRESS {
@@ -159,7 +177,8 @@ fn make(
             () => Ok(()),
         }
     };
-    let mut folded = fold_sources(&mut driver, store, lock, Some(source), &mut stepped)?;
+    let range = Range { until: Some(source), alone: None, kept_stays: true };
+    let mut folded = fold_sources(&mut driver, store, &range, &mut stepped)?;
     let before = driver.stats();
     driver.begin_source(source, &taps_of(store, source));
     loop {
@@ -173,6 +192,9 @@ fn make(
             store.wait(WAIT);
         }
     }
+    // What is done here nobody waits for.
+    driver.commit()?;
+    index.settle()?;
     folded.packets += driver.stats().packets - before.packets;
     folded.media_packets += driver.stats().media_packets - before.media_packets;
     Ok(Renewed { driver, index, dir, folded })
@@ -189,41 +211,62 @@ impl Renewed {
         hub: &LiveHub,
         renewing: &Renewing,
     ) -> Result<(), IndexerError> {
-        let dir = self.dir.clone();
-        let made = self.settle(driver, store).and_then(|made| {
-            index.exchange(&dir)?;
-            Ok(made)
-        });
-        let place = || guard(&renewing.place);
-        match made {
-            Ok(made) => {
+        let (dir, cold) = (self.dir.clone(), self.folded.cold);
+        let made = self.settle(driver, store);
+        let exchanged = made.and_then(|(made, same)| Ok((made, same, index.exchange(&dir, same)?)));
+        match exchanged {
+            Ok((made, same, old)) => {
                 let mut next = Driver::new(store, index, Some(hub.clone()), Mode::Live)?;
                 next.begin_source(driver.source(), &taps_of(store, driver.source()));
                 next.succeed(driver);
                 *driver = next;
+                if !same {
+                    // Their numbers mean other streams now: they come again.
+                    hub.end_all();
+                }
                 // What retention deleted at this very moment.
                 drop_deleted(store, index)?;
-                place().renewal = Renewal::Done(made);
+                take_over_kept(store, cold);
+                guard(&renewing.place).renewal = Renewal::Done(made);
+                // It can be thousands of files.
+                let remove = move || old.map(|old| Index::remove(&old));
+                let _ = std::thread::Builder::new().name("remove-index".into()).spawn(remove);
+            }
+            Err(IndexerError::Index(error @ (IndexError::Open { .. } | IndexError::Lost))) => {
+                return Err(error.into());
             }
             Err(error) => {
                 let _ = Index::remove(&dir);
-                place().renewal = Renewal::Failed(error.to_string());
+                guard(&renewing.place).renewal = Renewal::Failed(error.to_string());
             }
         }
         Ok(())
     }
 
-    /// Brings the new index to where the old one is, and closes it.
-    fn settle(self, driver: &mut Driver, store: &Store) -> Result<Reindexed, IndexerError> {
+    /// Brings the new index to where the old one is, and closes it. Says whether their numbers mean the same.
+    fn settle(self, driver: &mut Driver, store: &Store) -> Result<(Reindexed, bool), IndexerError> {
         let Self { driver: mut fresh, index, dir: _, mut folded } = self;
+        // It follows what is recorded, not the other: it can be the one that is ahead.
+        driver.reach(fresh.positions())?;
         driver.commit()?;
         let before = fresh.stats();
         fresh.reach(driver.positions())?;
         fresh.finish()?;
         folded.packets += fresh.stats().packets - before.packets;
         folded.media_packets += fresh.stats().media_packets - before.media_packets;
+        let same = fresh.numbers_as(driver);
         drop(fresh);
         drop_deleted(store, &index)?;
-        Ok(folded.with_streams(index.streams()?.len()))
+        Ok((folded.with_streams(index.streams()?.len()), same))
+    }
+}
+
+/// The states that were kept for the new index go where those of the old one are.
+fn take_over_kept(store: &Store, cold: Option<SourceId>) {
+    if let Some(cold) = cold {
+        forget(store, cold);
+    }
+    if let Err(error) = bring_in(store, &places(store).0.join(ASIDE)) {
+        tracing::warn!("{error}; a later `tapdeck reindex` may find other names");
     }
 }

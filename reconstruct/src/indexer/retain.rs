@@ -18,8 +18,12 @@ pub fn delete_shard(
     index: &Index,
     shard: ShardId,
 ) -> Result<(), IndexerError> {
+    let _held = store.hold_deletions();
     let Some(info) = store.shard_info(shard) else { return Ok(()) };
-    let kept = keep_rest(store, index, &info);
+    // An index that has not come so far has not all rows either. What was written before stays then.
+    let past =
+        index.positions()?.iter().any(|&(tap, at, to)| tap == info.tap && (at, to) >= (shard, info.bytes));
+    let kept = if past { keep_rest(store, index, &info) } else { Ok(None) };
     if let Err(error) = &kept {
         // The disk may be full, which is why the shard goes.
         tracing::warn!("{error}; a later `tapdeck reindex` may find other names");
@@ -27,7 +31,7 @@ pub fn delete_shard(
     store.delete_shard(lock, shard)?;
     index.drop_shard(shard, &beside(store, shard, Some(info.source)))?;
     let behind = store.shards().into_iter().filter(|s| s.source == info.source).map(|s| s.id);
-    for other in behind.filter(|other| kept.as_ref().is_ok_and(|kept| *kept != Some(*other))) {
+    for other in behind.filter(|other| past && kept.as_ref().is_ok_and(|kept| *kept != Some(*other))) {
         // What was kept for an earlier deletion.
         let _ = std::fs::remove_file(store.rest_path(other));
     }

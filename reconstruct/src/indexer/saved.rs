@@ -56,6 +56,20 @@ impl Saved {
         Ok(Some((saved, Some(rows))))
     }
 
+    /// What [`load`](Self::load) would go on from; nothing is changed.
+    pub fn look(store: &Store, index: &Index) -> Result<Option<Self>, IndexerError> {
+        let Some(state) = index.state()? else { return Ok(None) };
+        let saved = Self::decode(&state).ok_or(IndexerError::State)?;
+        match saved.ahead(store) {
+            None => Ok(Some(saved)),
+            Some(cut) => {
+                let (saved, ..) =
+                    saved.before(store, index, cut)?.ok_or(IndexerError::Ahead { shard: cut })?;
+                Ok(Some(saved))
+            }
+        }
+    }
+
     /// The first shard of which it knows more than there is.
     fn ahead(&self, store: &Store) -> Option<ShardId> {
         let known: Vec<TapId> = store.taps().iter().map(|t| t.id).collect();

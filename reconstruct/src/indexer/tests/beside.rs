@@ -2,8 +2,9 @@
 
 use super::recording::{Recording, assert_same, dump, on_two_taps, traffic, write};
 use crate::fold::tests::wire::Captured;
-use crate::footage::{Footage, LiveHub, LiveItem, Start};
+use crate::footage::{Footage, FootageError, LiveHub, LiveItem, Start};
 use crate::index::Index;
+use crate::indexer::saved::Saved;
 use crate::indexer::{LiveIndexer, Renewal, open_or_begin, reindex};
 use capture::{CaptureTime, SourceKind, Store, WriterOptions};
 use std::time::{Duration, Instant};
@@ -111,6 +112,65 @@ fn while_retention_deletes_what_it_is_made_from() {
     assert_same(&before, &r.dump());
 }
 
+/// A second port without a cable, and an index that lies on another disk.
+#[test]
+fn with_a_tap_that_hears_nothing_and_an_index_elsewhere() {
+    let r = Recording::new();
+    let elsewhere = tempfile::tempdir().unwrap();
+    let there = elsewhere.path().join("index");
+    std::fs::create_dir(&there).unwrap();
+    std::os::unix::fs::symlink(&there, r.store.index_dir()).unwrap();
+    let mut frames = traffic(1, 300);
+    // The tap is opened, and hears its first packet when all is over.
+    frames.last_mut().unwrap().tap = 2;
+    assert!(record(&r, &frames, 1 << 30) > 0);
+    assert!(r.store.index_dir().is_symlink() && there.join("CURRENT").exists());
+    let left: Vec<_> =
+        std::fs::read_dir(elsewhere.path()).unwrap().flatten().map(|e| e.file_name()).collect();
+    assert_eq!(left, ["index"]);
+}
+
+/// Where the new index numbers streams otherwise, whoever goes by the numbers is told to come again.
+#[test]
+fn other_numbers_end_what_goes_by_them() {
+    let r = Recording::new();
+    r.run(&traffic(1, 400), 6 << 20);
+    let Recording { store, lock, .. } = &r;
+    for shard in store.shards() {
+        std::fs::remove_file(store.state_path(shard.id)).unwrap();
+    }
+    let index = Index::open(&store.index_dir()).unwrap();
+    let source = store.open_source(lock, SourceKind::Live, CaptureTime::MIN).unwrap();
+    let frames = traffic(2, 60);
+    let mut writers = r.writers(source, &frames, WriterOptions::default().sync_interval);
+    let hub = LiveHub::new();
+    let indexer = LiveIndexer::start(store, lock, &index, &hub, source).unwrap();
+    write(&mut writers, &frames);
+    assert!(indexer.flush(PATIENCE));
+    let stream = index.streams().unwrap()[0].id;
+    let mut watched = hub.subscribe(stream, 1 << 20);
+    assert!(watched.wait_handoff(PATIENCE).is_some());
+    let footage = Footage::with(store.clone(), index.clone(), None);
+    let mut cursor = footage.cursor(stream, CaptureTime::MIN, CaptureTime::MAX, Start::Exact).unwrap();
+    cursor.next().unwrap();
+    indexer.renew().unwrap();
+    let Renewal::Done(made) = settled(&indexer) else { panic!("{:?}", indexer.renewal()) };
+    assert!(made.cold.is_some());
+    let mut cx = std::task::Context::from_waker(std::task::Waker::noop());
+    while let std::task::Poll::Ready(Some(_)) = watched.poll_next(&mut cx) {}
+    assert!(matches!(watched.poll_next(&mut cx), std::task::Poll::Ready(None)), "the subscription goes on");
+    assert!(matches!(cursor.next(), Err(FootageError::Renumbered)));
+    assert!(hub.subscribe(stream, 4).wait_handoff(PATIENCE).is_some(), "and can be had again");
+    writers.into_iter().for_each(|w| w.finish().unwrap());
+    indexer.finish().unwrap();
+    store.close_source(source, frames.len() as u64, None, None).unwrap();
+    drop((cursor, footage, index));
+    // From then on it stays as it is.
+    let before = r.dump();
+    reindex(store, lock, &mut |_, _| {}).unwrap();
+    assert_same(&before, &r.dump());
+}
+
 #[test]
 fn with_two_taps() {
     let r = Recording::new();
@@ -213,15 +273,24 @@ fn one_that_can_not_be_gone_on_with_is_begun_anew() {
     {
         let index = Index::open(&r.store.index_dir()).unwrap();
         let mut batch = crate::index::IndexBatch::new();
+        // One of a newer program stays as it is.
+        let mut saved = Saved::load(&r.store, &index).unwrap().unwrap().0;
+        saved.fold[0] += 1;
+        batch.put_state(saved.encode());
+        index.commit(batch).unwrap();
+        drop(index);
+        assert!(open_or_begin(&r.store, &r.lock).is_err());
+        let index = Index::open(&r.store.index_dir()).unwrap();
+        let mut batch = crate::index::IndexBatch::new();
         batch.put_state(b"of another time".to_vec());
         index.commit(batch).unwrap();
     }
-    let (index, why) = open_or_begin(&r.store).unwrap();
+    let (index, why) = open_or_begin(&r.store, &r.lock).unwrap();
     assert!(why.unwrap().contains("another version"));
     assert!(index.streams().unwrap().is_empty());
     drop(index);
     r.run(&traffic(2, 100), 1 << 30);
-    let (index, why) = open_or_begin(&r.store).unwrap();
+    let (index, why) = open_or_begin(&r.store, &r.lock).unwrap();
     assert!(why.is_none());
     let before = dump(&index);
     drop(index);
