@@ -5,6 +5,7 @@
 //! nothing holds up others for two seconds at most, and the capture not at all.
 
 use crate::failure::Failure;
+use crate::importing::Imported;
 use rustix::fs::{Mode, OFlags};
 use serde::{Deserialize, Serialize};
 use std::io::{self, BufRead, BufReader, Read, Write};
@@ -18,7 +19,7 @@ const REQUEST_TIME: Duration = Duration::from_secs(2);
 /// A recorder must answer within this time; committing the index may take a while on a slow disk.
 const REPLY_TIME: Duration = Duration::from_secs(15);
 /// A request is a line of at most this many bytes.
-const REQUEST_BYTES: u64 = 64 << 10;
+const REQUEST_BYTES: u64 = 1 << 20;
 
 /// What can be asked of a running recorder.
 #[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
@@ -32,6 +33,17 @@ pub enum Request {
     Reindex,
     /// How far that has come.
     Reindexed,
+    /// Begin to import files, unless that is under way.
+    Import {
+        /// In the order of their time; read with the recorder's own rights.
+        files: Vec<String>,
+        /// Also those that are in the store already.
+        again: bool,
+        /// Room for each shard, in bytes.
+        shard_size: u64,
+    },
+    /// How far that has come.
+    Imported,
     /// Give a stream (or its camera) a name.
     Name {
         /// An id or a name.
@@ -64,6 +76,8 @@ pub enum Reply {
     },
     /// The index was made anew.
     Reindexed(Reindexed),
+    /// The import is over.
+    Imported(Imported),
     /// Not done.
     Failed {
         /// Why, and what to do.
@@ -142,6 +156,11 @@ impl Drop for ControlServer {
 /// Ends a server's wait for its next client.
 pub fn wake(path: &Path) {
     let _ = through_directory(path, |short| UnixStream::connect(short));
+}
+
+/// Whether a recorder answers there.
+pub fn is_there(path: &Path) -> bool {
+    through_directory(path, |short| UnixStream::connect(short)).is_ok()
 }
 
 /// Asks the recorder of the store whose socket is `path`; `None` when no recorder is running.

@@ -13,6 +13,7 @@ mod control;
 mod doctor;
 mod failure;
 mod finding;
+mod importing;
 mod interrupt;
 mod listing;
 mod naming;

@@ -50,6 +50,9 @@ pub struct RecorderStatus {
     pub failed: usize,
     /// The latest failures and returns, oldest first.
     pub events: Vec<EventStatus>,
+    /// What is done beside the recording, in words.
+    #[serde(default)]
+    pub work: Option<String>,
 }
 
 /// One tap.
@@ -114,6 +117,9 @@ impl RecorderStatus {
         if !amiss.is_empty() {
             lines.push(format!("             {}", amiss.join(", ")));
         }
+        if let Some(work) = &self.work {
+            lines.push(format!("             {work}"));
+        }
         lines.push(match &self.rtsp {
             Some(address) => {
                 let clients = several(self.clients as u64, "client");
@@ -152,14 +158,15 @@ impl RecorderStatus {
             })
             .collect();
         format!(
-            "{}; index {} bytes behind{}; {} streams; {} clients; {} of {} sessions failed",
+            "{}; index {} bytes behind{}; {} streams; {} clients; {} of {} sessions failed{}",
             rates.join("; "),
             self.index_lag_bytes,
             self.amiss().iter().map(|what| format!(", {what}")).collect::<String>(),
             self.streams,
             self.clients,
             self.failed,
-            self.watched
+            self.watched,
+            self.work.iter().map(|work| format!("; {work}")).collect::<String>()
         )
     }
 

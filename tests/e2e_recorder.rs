@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use lab::nal::{self, Codec};
 use lab::players::{frames, frames_of, pictures, recorded_frames, spawn_frames};
-use lab::program::{Store, TAPDECK, finish, interrupt, json, run, text, word};
+use lab::program::{Store, TAPDECK, finish, interrupt, json, run, tapdeck, text, word};
 use lab::topology::{Camera, Kind, Lab, tool};
 use serde_json::Value;
 
@@ -25,13 +25,17 @@ struct Scene {
 
 impl Scene {
     fn set(test: &str, more: &[&str]) -> Option<Scene> {
+        Self::set_over("udp", test, more)
+    }
+
+    fn set_over(transport: &str, test: &str, more: &[&str]) -> Option<Scene> {
         let mut lab = Lab::up(test, &[("LAB_CAMERAS", "1")])?;
         let arguments = ["--video", "h264", "--size", "640x360", "--kbps", "800", "--gop", "15"];
         let url = lab.camera(1, &Camera { server: Kind::GStreamer, arguments: &arguments });
         let store = Store::empty();
         let recorder = lab.record(&store.path, more);
         let truth = lab.dir().join("truth.h264");
-        let vms = lab.vms(&url, "udp", "h264", 90.0, &truth);
+        let vms = lab.vms(&url, transport, "h264", 90.0, &truth);
         Some(Scene { lab, store, recorder, vms, truth })
     }
 
@@ -161,6 +165,117 @@ fn every_command_works_beside_it() {
     let lasted: u64 =
         seconds[1..seconds.len() - 1].iter().filter_map(|s| s["milliseconds"].as_u64()).max().expect("rows");
     assert!(lasted < 3_000, "a row of {lasted} ms");
+}
+
+/// Files are taken in while it records, in the middle of a camera's frames over TCP: the recording has them all, as the camera sent them.
+#[test]
+fn files_come_in_beside_it() {
+    let test = "files_come_in_beside_it";
+    need!(test, "ffmpeg");
+    let Some(scene) = Scene::set_over("tcp", test, &[]) else { return };
+    let at = scene.store.at().to_owned();
+    std::thread::sleep(Duration::from_secs(3));
+    let own = word(&scene.store.video()["name"]);
+    let live = format!("rtsp://198.19.0.10:8554/{own}");
+    let watching = spawn_frames(
+        &mut scene.lab.at("client", "ffmpeg"),
+        &["-rtsp_transport", "tcp", "-i", &live, "-frames:v", "120"],
+    );
+    std::thread::sleep(Duration::from_secs(2));
+    let files = ["late-udp.pcap", "gst-udp-h265.pcap"].map(lab::fixture);
+    let import = |more: &[&str]| {
+        let files = files.iter().map(|f| f.to_str().expect("text"));
+        let arguments: Vec<&str> = ["import", "--json", "--store", &at].into_iter().chain(files).collect();
+        json(&[&arguments[..], more].concat())
+    };
+    let imported = import(&[]);
+    assert!(
+        array(&imported["files"]).iter().all(|f| f["error"].is_null() && f["added"].as_u64() > Some(0)),
+        "{imported:#}"
+    );
+    let alone = Store::import(&files);
+    let streams = |of: &str| array(&json(&["streams", "--store", of, "--json"])).to_vec();
+    assert_eq!(imported["streams"].as_u64(), Some(streams(alone.at()).len() as u64 + 1), "{imported:#}");
+    // As they are in a store of their own.
+    for theirs in streams(alone.at()) {
+        // The camera has the recorded one's address, and another name where that is taken.
+        let here =
+            streams(&at).into_iter().find(|s| s["codec"] == theirs["codec"] && s["name"] != own.as_str());
+        let here = here.unwrap_or_else(|| panic!("no {}", theirs["name"]));
+        for what in ["packets", "lost", "bytes", "access_units", "first", "last"] {
+            assert_eq!(here[what], theirs[what], "{what} of {}", theirs["name"]);
+        }
+    }
+    // Once more: they are there. And a file that the recorder can't read is told, by name.
+    let again = import(&[]);
+    assert!(array(&again["files"]).iter().all(|f| f["already"] == true), "{again:#}");
+    let missing = scene.store.dir.path().join("empty.pcap");
+    std::fs::write(&missing, b"no capture at all").expect("our directory");
+    let refused = tapdeck().args(["import", "--store", &at]).arg(&missing).output().expect("starts");
+    assert!(refused.status.code() == Some(1) && text(&refused.stderr).contains("empty.pcap"), "{refused:?}");
+    // And with another part behind it.
+    let third = lab::fixture("live555-tcp-h265.pcap");
+    run(&["import", "--again", "--store", &at, third.to_str().expect("text")]);
+
+    let live = frames_of(watching);
+    std::thread::sleep(Duration::from_secs(2));
+    let status = scene.status();
+    assert_eq!(status["failed"], 0, "{status:#}");
+    assert!(status["events"].as_array().is_some_and(Vec::is_empty), "{status:#}");
+    let (lab, store, truth) = scene.ended();
+    let line = json(&["timeline", &own, "--store", store.at(), "--json"]);
+    assert!(array(&line["gaps"]).is_empty() && array(&line["segments"]).len() == 1, "{line:#}");
+    let whole = nal::video(&store.export(&own), Codec::H264);
+    let sent = nal::video(&truth, Codec::H264);
+    assert!(nal::position(&whole, &sent).is_some(), "{} NAL units, {} at the VMS", whole.len(), sent.len());
+    let all = recorded_frames(&truth, Codec::H264, lab.dir());
+    let all: Vec<&str> = all.iter().map(String::as_str).collect();
+    let seen = pictures(&live);
+    let of_both: Vec<_> = seen.iter().copied().filter(|picture| all.contains(picture)).collect();
+    assert!(of_both.len() + 2 >= seen.len() && nal::position(&all, &of_both).is_some(), "other pictures");
+    run(&["verify", "--store", store.at()]);
+    let before = streams(store.at());
+    run(&["reindex", "--store", store.at()]);
+    assert_eq!(before, streams(store.at()));
+}
+
+/// Killed while files come in, while they wait for their turn, and while they are indexed: the next start has all that was in, and what is
+/// imported again comes in once.
+#[test]
+fn a_kill_while_files_come_in_loses_nothing() {
+    let test = "a_kill_while_files_come_in_loses_nothing";
+    need!(test, "ffmpeg");
+    let Some(mut scene) = Scene::set_over("tcp", test, &[]) else { return };
+    let at = scene.store.at().to_owned();
+    let files = ["live555-tcp-h265.pcap", "aac.pcap", "gst-udp-h265.pcap", "vlan.pcap"].map(lab::fixture);
+    for round in 0..4u64 {
+        std::thread::sleep(Duration::from_millis(1_500));
+        let mut import = tapdeck();
+        import.args(["import", "--again", "--store", &at]).args(&files).stderr(Stdio::null());
+        let mut import = import.stdout(Stdio::null()).spawn().expect("starts");
+        std::thread::sleep(Duration::from_millis(60 + 450 * round));
+        scene.recorder.kill().expect("ours");
+        scene.recorder.wait().expect("ours");
+        import.wait().expect("ours");
+        scene.recorder = scene.lab.record(&scene.store.path, &[]);
+    }
+    std::thread::sleep(Duration::from_secs(1));
+    run(&["import", "--again", "--store", &at, files[0].to_str().expect("text")]);
+    let (_lab, store, _) = scene.ended();
+    let mut arguments = vec!["import", "--json", "--store", store.at()];
+    arguments.extend(files.iter().map(|f| f.to_str().expect("text")));
+    let imported = json(&arguments);
+    assert!(array(&imported["files"]).iter().all(|f| f["error"].is_null()), "{imported:#}");
+    run(&["verify", "--store", store.at()]);
+    let streams = || array(&json(&["streams", "--store", store.at(), "--json"])).to_vec();
+    let before = streams();
+    run(&["reindex", "--store", store.at()]);
+    assert_eq!(before, streams());
+    // Each file is there once: the packets are those of the files and of the recording.
+    let held: u64 =
+        array(&json(&["packets", "--store", store.at(), "--json", "--limit", "1000000"])).len() as u64;
+    let status = json(&["status", "--store", store.at(), "--json"]);
+    assert_eq!(status["store"]["packets"], held, "{status:#}");
 }
 
 /// The kernel's own account of the socket (`packet_diag`): TPACKET_V3, which it numbers from 0, in a ring of blocks of the size that was asked for.

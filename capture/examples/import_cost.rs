@@ -34,7 +34,7 @@ fn main() -> Result<(), Box<dyn Error>> {
             Path::new(file),
             WriterOptions::default(),
             false,
-            &mut |_, _| {},
+            &mut |_, _| true,
             &mut |_, _| {},
         )?;
         let import = begun.elapsed().as_secs_f64();

@@ -91,13 +91,19 @@ pub enum ImportError {
         /// The file.
         path: PathBuf,
     },
+    /// It was to go no further.
+    #[error("{}: stopped; what has come in stays, and importing it again goes on there", path.display())]
+    Stopped {
+        /// The file.
+        path: PathBuf,
+    },
     /// The store could not take it.
     #[error(transparent)]
     Store(#[from] StoreError),
 }
 
 /// Takes a file over; one that the store has already as a whole only if it is to be taken over `again`. `progress` is told bytes done
-/// and bytes in all, every few MiB. `opened` is told the only tap of a file as it begins, so that it can be indexed meanwhile; several, or those that follow a first one, when all of their packets are there: who merges
+/// and bytes in all, every few MiB, and says whether to go on. `opened` is told the only tap of a file as it begins, so that it can be indexed meanwhile; several, or those that follow a first one, when all of their packets are there: who merges
 /// them by time has to know them all.
 pub fn import_file(
     store: &Store,
@@ -105,7 +111,7 @@ pub fn import_file(
     path: &Path,
     options: WriterOptions,
     again: bool,
-    progress: &mut dyn FnMut(u64, u64),
+    progress: &mut dyn FnMut(u64, u64) -> bool,
     opened: &mut dyn FnMut(SourceId, Vec<TapId>),
 ) -> Result<ImportReport, ImportError> {
     let unreadable = |source| ImportError::Read { path: path.to_owned(), source };
@@ -293,7 +299,7 @@ impl Taps<'_> {
         parser: &mut FileParser,
         input: &mut Input,
         file: &mut File,
-        progress: &mut dyn FnMut(u64),
+        progress: &mut dyn FnMut(u64) -> bool,
         opened: &mut dyn FnMut(SourceId, Vec<TapId>),
     ) -> Result<Copied, ImportError> {
         let mut copied = Copied::default();
@@ -344,7 +350,9 @@ impl Taps<'_> {
                 self.keep_step();
                 let path = || self.path.to_owned();
                 input.fill(file, need).map_err(|source| ImportError::Read { path: path(), source })?;
-                progress(parser.offset());
+                if !progress(parser.offset()) {
+                    return Err(ImportError::Stopped { path: path() });
+                }
             }
             batch += 1;
             if batch == BATCH {
@@ -475,7 +483,7 @@ mod tests {
             path,
             WriterOptions { shard_size: 2 << 20, ..Default::default() },
             again,
-            &mut |_, _| {},
+            &mut |_, _| true,
             &mut |_, _| {},
         )
     }
@@ -544,7 +552,10 @@ mod tests {
             let store = Store::create(&at).unwrap();
             let lock = store.lock().unwrap();
             let options = WriterOptions { shard_size: 2 << 20, ..Default::default() };
-            let mut progress = |done, _| assert!(done < CUT, "cut off here");
+            let mut progress = |done, _| {
+                assert!(done < CUT, "cut off here");
+                true
+            };
             let mut import =
                 || import_file(&store, &lock, &path, options, true, &mut progress, &mut |_, _| {});
             assert!(std::panic::catch_unwind(std::panic::AssertUnwindSafe(&mut import)).is_err());
@@ -570,7 +581,10 @@ mod tests {
                     &path,
                     WriterOptions { shard_size: 2 << 20, ..Default::default() },
                     false,
-                    &mut |done, _| assert!(done < CUT, "cut off here"),
+                    &mut |done, _| {
+                        assert!(done < CUT, "cut off here");
+                        true
+                    },
                     &mut |_, _| {},
                 )
             }));
@@ -601,7 +615,10 @@ mod tests {
                 path,
                 options,
                 false,
-                &mut |done, _| assert!(done < CUT, "cut off here"),
+                &mut |done, _| {
+                    assert!(done < CUT, "cut off here");
+                    true
+                },
                 &mut |_, _| {},
             )
         }));

@@ -363,6 +363,25 @@ impl Store {
         self.catalog().taps.values().cloned().collect()
     }
 
+    /// Taps of the recording that a source is a part of, in all its parts. Costs a look at every source, and copies none.
+    pub fn taps_of_recording(&self, mut source: SourceId) -> Vec<TapId> {
+        let catalog = self.catalog();
+        let parts_behind = |of: SourceId| {
+            let later = catalog.sources.range(SourceId(of.0.saturating_add(1))..);
+            later.map(|(_, s)| s).find(|s| s.continues == Some(of)).map(|s| s.id)
+        };
+        // A part that nothing is left of is not known any more.
+        while let Some(before) = catalog.sources.get(&source).and_then(|s| s.continues) {
+            source = before;
+        }
+        let mut parts = vec![source];
+        while let Some(next) = parts_behind(source) {
+            parts.push(next);
+            source = next;
+        }
+        catalog.taps.values().filter(|tap| parts.contains(&tap.source)).map(|tap| tap.id).collect()
+    }
+
     /// All sources.
     pub fn sources(&self) -> Vec<SourceInfo> {
         self.catalog().sources.values().cloned().collect()
@@ -492,6 +511,24 @@ impl Store {
         let source = self.open_source(lock, SourceKind::Live, at)?;
         self.append(&JournalRecord::SourceContinues { source, of })?;
         Ok(source)
+    }
+
+    /// Packets that came in of a source, those included that retention has deleted.
+    pub fn packets_of(&self, source: SourceId) -> u64 {
+        let left: u64 = self.shards().iter().filter(|s| s.source == source).map(|s| s.packets).sum();
+        let taps = self.taps().into_iter().filter(|tap| tap.source == source);
+        left + taps.map(|tap| self.trimmed(tap.id).packets).sum::<u64>()
+    }
+
+    /// Packets of a file that was begun last and not brought to its end.
+    pub fn packets_of_unfinished(&self, path: &Path) -> u64 {
+        // A path need not be text, the journal is.
+        let path = path.display().to_string();
+        let of_file =
+            |kind: &SourceKind| matches!(kind, SourceKind::File { path: named, .. } if *named == path);
+        let last = self.sources().into_iter().rfind(|s| matches!(s.kind, SourceKind::File { .. }));
+        let Some(last) = last.filter(|s| !s.complete && of_file(&s.kind)) else { return 0 };
+        self.shards().iter().filter(|s| s.source == last.id).map(|s| s.packets).sum()
     }
 
     /// Ends a source.

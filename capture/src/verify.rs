@@ -229,7 +229,8 @@ mod tests {
         std::fs::write(&path, file).unwrap();
         let store = Store::create(&dir.path().join("store")).unwrap();
         let lock = store.lock().unwrap();
-        import_file(&store, &lock, &path, Default::default(), false, &mut |_, _| {}, &mut |_, _| {}).unwrap();
+        import_file(&store, &lock, &path, Default::default(), false, &mut |_, _| true, &mut |_, _| {})
+            .unwrap();
         while store.hash_next_shard(Duration::ZERO).unwrap() {}
         let info = store.shards()[0].clone();
         let report = verify_shard(&store, &info, &mut |_| {}).unwrap();

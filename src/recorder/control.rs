@@ -1,14 +1,14 @@
 //! What other commands may order the recorder to do, and the thread that listens for it.
 
+use super::importing::{Importing, Job, Means, Wanted};
 use crate::control::{self, ControlServer, Reply, Request};
 use crate::failure::Failure;
 use crate::naming;
 use crate::status::RecorderStatus;
-use reconstruct::footage::Footage;
-use reconstruct::indexer::{LiveIndexer, Renewal};
+use reconstruct::indexer::Renewal;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -17,10 +17,10 @@ const COMMIT_TIME: Duration = Duration::from_secs(5);
 
 /// What an order needs of the recorder.
 pub struct Orders {
-    /// The store and its index.
-    pub footage: Footage,
-    /// The indexer, while the recording goes on.
-    pub indexer: Weak<LiveIndexer>,
+    /// The store, its index, and the indexer while the recording goes on.
+    pub means: Means,
+    /// Files that are taken in beside the recording.
+    pub importing: Importing,
 }
 
 impl Orders {
@@ -33,23 +33,30 @@ impl Orders {
                     Err(error) => Reply::Failed { text: error.to_string() },
                 }
             }
-            Request::Commit => match self.indexer.upgrade() {
+            Request::Commit => match self.means.indexer.upgrade() {
                 Some(indexer) if !indexer.flush(COMMIT_TIME) => {
                     Reply::Failed { text: format!("it is more than {} s behind", COMMIT_TIME.as_secs()) }
                 }
                 _ => Reply::Done { text: "committed".to_owned() },
             },
-            Request::Reindex => match self.indexer.upgrade().map(|indexer| indexer.renew()) {
-                Some(Ok(())) => Reply::Running { done: 0, total: 0 },
-                Some(Err(error)) => Reply::Failed { text: error.to_string() },
-                None => Reply::Failed { text: "it is stopping".to_owned() },
-            },
-            Request::Reindexed => match self.indexer.upgrade().map(|indexer| indexer.renewal()) {
+            Request::Reindex => answer(self.reindex().map(|()| Reply::Running { done: 0, total: 0 })),
+            Request::Reindexed => match self.means.indexer.upgrade().map(|indexer| indexer.renewal()) {
                 Some(Renewal::Running { done, total }) => Reply::Running { done, total },
                 Some(Renewal::Done(made)) => Reply::Reindexed(made.into()),
                 Some(Renewal::Failed(text)) => Reply::Failed { text },
                 Some(Renewal::None) => Reply::Failed { text: "nobody asked for it".to_owned() },
-                None => Reply::Failed { text: "it is stopping".to_owned() },
+                None => Reply::Failed { text: STOPPING.to_owned() },
+            },
+            Request::Import { files, again, shard_size } => {
+                let files = files.into_iter().map(PathBuf::from).collect();
+                let begun = self.import(Wanted { files, again, shard_size });
+                answer(begun.map(|()| Reply::Running { done: 0, total: 0 }))
+            }
+            Request::Imported => match self.importing.job() {
+                Job::Running { done, total } => Reply::Running { done, total },
+                Job::Done(imported) => Reply::Imported(imported),
+                Job::Failed(text) => Reply::Failed { text },
+                Job::None => Reply::Failed { text: "nobody asked for it".to_owned() },
             },
             Request::Name { stream, name } => match self.name(&stream, &name) {
                 Ok(()) => Reply::Done { text: "named".to_owned() },
@@ -59,10 +66,33 @@ impl Orders {
     }
 }
 
+const STOPPING: &str = "it is stopping";
+
+fn answer(done: Result<Reply, String>) -> Reply {
+    done.unwrap_or_else(|text| Reply::Failed { text })
+}
+
 impl Orders {
+    /// Neither goes together with the other: what one folds the other would miss.
+    fn reindex(&self) -> Result<(), String> {
+        if self.importing.is_running() {
+            return Err("files are being imported; try again when they are".to_owned());
+        }
+        let indexer = self.means.indexer.upgrade().ok_or(STOPPING)?;
+        indexer.renew().map_err(|error| error.to_string())
+    }
+
+    fn import(&self, wanted: Wanted) -> Result<(), String> {
+        let indexer = self.means.indexer.upgrade().ok_or(STOPPING)?;
+        if matches!(indexer.renewal(), Renewal::Running { .. }) {
+            return Err("the index is being made anew; try again when it is".to_owned());
+        }
+        self.importing.begin(self.means.clone(), wanted)
+    }
+
     fn name(&self, stream: &str, name: &str) -> Result<(), Failure> {
-        let store = self.footage.store();
-        store.append(&naming::record(&self.footage, stream, name)?)?;
+        let store = self.means.footage.store();
+        store.append(&naming::record(&self.means.footage, stream, name)?)?;
         Ok(store.sync_journal()?)
     }
 }
@@ -78,7 +108,7 @@ pub struct Control {
 impl Control {
     /// Listens.
     pub fn start(orders: Orders) -> Result<Self, Failure> {
-        let path = orders.footage.store().control_socket();
+        let path = orders.means.footage.store().control_socket();
         let cannot = |error| Failure::failed(format_args!("cannot listen at {}: {error}", path.display()));
         let server = ControlServer::bind(&path).map_err(cannot)?;
         let (status, stop) =

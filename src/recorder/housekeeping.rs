@@ -43,6 +43,11 @@ impl Retaining {
         Ok(Self { bounds: Retention { min_free, ..bounds }, shard_size })
     }
 
+    /// Room that stays free.
+    pub fn min_free(&self) -> u64 {
+        self.bounds.min_free.unwrap_or(0)
+    }
+
     /// Deletes the shards that have to go, and their index entries.
     pub fn round(&self, written: &WrittenStore, index: &Index) -> Result<(), Failure> {
         let shards = written.store.shards();

@@ -5,6 +5,7 @@
 
 mod control;
 mod housekeeping;
+mod importing;
 mod news;
 mod own_output;
 mod rates;
@@ -20,11 +21,12 @@ use capture::{
     Store, StoreError, TapStats,
 };
 use housekeeping::{Hashing, Retaining};
+use importing::{Importing, Job, Means, Turned};
 use news::News;
 use rates::Rates;
 use reconstruct::footage::{Footage, LiveHub};
 use reconstruct::index::{Index, IndexError};
-use reconstruct::indexer::{IndexerError, LiveIndexer};
+use reconstruct::indexer::{IndexerError, LiveIndexer, Renewal};
 use replay::Bound;
 use std::fmt::Display;
 use std::net::SocketAddr;
@@ -80,6 +82,7 @@ pub struct Recorder {
     indexer: Arc<LiveIndexer>,
     rtsp: Option<Rtsp>,
     hashing: Hashing,
+    importing: Importing,
     clock: ClockWatch,
     news: News,
     started: (Instant, CaptureTime),
@@ -134,6 +137,7 @@ impl Recorder {
             indexer: Arc::new(indexer),
             rtsp,
             hashing: Hashing::start(&store)?,
+            importing: Importing::default(),
             clock: ClockWatch::default(),
             started: (Instant::now(), now),
             written,
@@ -142,7 +146,13 @@ impl Recorder {
 
     /// What the control socket may order.
     pub fn orders(&self) -> Orders {
-        Orders { footage: self.footage.clone(), indexer: Arc::downgrade(&self.indexer) }
+        let means = Means {
+            lock: self.written.lock.clone(),
+            footage: self.footage.clone(),
+            indexer: Arc::downgrade(&self.indexer),
+            min_free: self.retention.min_free(),
+        };
+        Orders { means, importing: self.importing.clone() }
     }
 
     /// The once-a-second round; gives the status document.
@@ -150,6 +160,10 @@ impl Recorder {
         self.journal_seconds(console);
         self.watch_clock(console);
         self.retain(console);
+        if let Some(turn) = self.importing.wants_turn() {
+            // Who waited for it may have gone.
+            let _ = turn.send(self.go_on(console).map_err(|error| error.to_string()));
+        }
         self.complain(console);
         let received = self.taps.iter().map(|(tap, _)| tap.stats().received).sum();
         self.news.round(times::now(), received, &self.indexer, console);
@@ -174,6 +188,30 @@ impl Recorder {
                 }
             }
         }
+    }
+
+    /// The recording goes on in a next part, between two packets of each tap.
+    fn go_on(&mut self, console: &Console) -> Result<Turned, StoreError> {
+        let WrittenStore { store, lock } = &self.written;
+        let (before, next) = (self.source, store.continue_source(lock, self.source, times::now())?);
+        let prepared = self.taps.iter().map(|(tap, _)| tap.prepare(store, lock, next));
+        let prepared = prepared.collect::<Result<Vec<_>, _>>()?;
+        let mut leaving = Vec::new();
+        for ((tap, _), prepared) in self.taps.iter_mut().zip(prepared) {
+            let (left, records) = tap.go_on(prepared);
+            leaving.push(left);
+            for record in records {
+                if let Err(error) = noted(store, &record) {
+                    console.line(&format!(
+                        "tapdeck: {}: what was counted could not be noted: {error}",
+                        tap.interface()
+                    ));
+                }
+            }
+        }
+        self.source = next;
+        self.indexer.go_on(next);
+        Ok(Turned { before, next, leaving })
     }
 
     /// A clock that is set is noted, so that capture times can be understood later.
@@ -256,12 +294,29 @@ impl Recorder {
             watched,
             failed,
             events: self.news.events(),
+            work: self.work(),
+        }
+    }
+
+    /// What is done beside the recording at the moment.
+    fn work(&self) -> Option<String> {
+        let share = |done: u64, total: u64| 100 * done / total.max(1);
+        match (self.indexer.renewal(), self.importing.job()) {
+            (Renewal::Running { done, total }, _) => {
+                Some(format!("the index is being made anew, {} %", share(done, total)))
+            }
+            (_, Job::Running { done, total }) if done < total => {
+                Some(format!("files are being imported, {} %", share(done, total)))
+            }
+            (_, Job::Running { .. }) => Some("imported files are being indexed".to_owned()),
+            _ => None,
         }
     }
 
     /// Takes what is in the rings, brings everything to disk, finishes the index, seals. A part that fails is told, and the others are
     /// finished all the same.
     pub fn stop(mut self, console: &Console) -> Summary {
+        self.importing.stop();
         self.journal_seconds(console);
         let mut summary = Summary::default();
         for (tap, _) in self.taps.drain(..) {
@@ -279,7 +334,7 @@ impl Recorder {
         summary.told(console, finished);
         drop(self.rtsp.take());
         self.hashing.finish(&self.written.store);
-        let packets = summary.taps.iter().map(|(_, stats)| stats.packets).sum();
+        let packets = self.written.store.packets_of(self.source);
         summary.told(console, self.written.store.close_source(self.source, packets, None, None));
         summary.streams = summary.told(console, self.index.streams()).map(|streams| streams.len());
         summary

@@ -118,14 +118,18 @@ pub struct LiveTap {
     seconds: Seconds,
 }
 
-/// A tap's part of a recording that is at its end: what it has is being brought to disk.
+/// A tap that is ready to be gone on with.
 #[derive(Debug)]
-pub struct Leaving(JoinHandle<Result<(), StoreError>>);
+pub struct Prepared(ShardWriter);
+
+/// A tap's part of a recording that is at its end: what it has is still on its way to the disk.
+#[derive(Debug)]
+pub struct Leaving(Option<ShardWriter>);
 
 impl Leaving {
-    /// Waits until everything is on disk and sealed.
-    pub fn wait(self) -> Result<(), StoreError> {
-        self.0.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+    /// Brings everything to disk and seals.
+    pub fn finish(self) -> Result<(), StoreError> {
+        self.0.map_or(Ok(()), ShardWriter::finish)
     }
 }
 
@@ -170,26 +174,25 @@ impl LiveTap {
         Ok(Self { tap, interface, link, snaplen, options, shared, disk, thread, seconds })
     }
 
-    /// Goes on in another source, with a tap of its own there: not a packet is lost between the two. Gives what is left to do of the tap
-    /// before, and what the journal is to know of it.
-    pub fn go_on(
-        &mut self,
+    /// Makes a tap in another source, for [`go_on`](Self::go_on).
+    pub fn prepare(
+        &self,
         store: &Store,
         lock: &WriterLock,
         source: SourceId,
-    ) -> Result<(Leaving, Vec<JournalRecord>), StoreError> {
+    ) -> Result<Prepared, StoreError> {
         let tap = captured(source, &self.interface, self.link, self.snaplen);
-        let writer = ShardWriter::open(store, lock, tap, self.options)?;
+        ShardWriter::open(store, lock, tap, self.options).map(Prepared)
+    }
+
+    /// Goes on there: not a packet is lost between the two. Gives what is left to do of the tap before, and what the journal is to know of
+    /// it.
+    pub fn go_on(&mut self, Prepared(writer): Prepared) -> (Leaving, Vec<JournalRecord>) {
         let (tap, disk) = (writer.tap(), writer.watch());
         let before = self.shared.exchange(writer, || self.running());
         let records = self.seconds.go_on(tap, self.stats());
         (self.tap, self.disk) = (tap, disk);
-        // A disk that is slow keeps nobody waiting but who asks.
-        let leaving = std::thread::Builder::new().name("leave-tap".into()).spawn(move || match before {
-            Some(writer) => writer.finish(),
-            None => Ok(()),
-        });
-        Ok((Leaving(leaving.map_err(StoreError::io("starting a thread for", store.dir()))?), records))
+        (Leaving(before), records)
     }
 
     /// The tap's number in the store.

@@ -4,7 +4,7 @@
 //! its blocks, one after the other, from shard to shard; and the merge of lanes by capture time. With one tap there is one lane.
 //! Costs: a lane that has nothing more is looked at again once a block of another lane, with three reads of the index; what other
 //! taps have is looked for once a block, in the time directory around it. Where all of them have nothing more, each later shard of the
-//! source is looked into, with one read.
+//! recording is looked into, with one read; it may have gone on in another part meanwhile, with other taps.
 
 use super::{Footage, FootageError};
 use crate::index::{
@@ -22,7 +22,7 @@ pub(super) struct Lanes {
     stream: StreamId,
     segment: SegmentId,
     lanes: SmallVec<[Lane; 1]>,
-    /// No other tap of the source can have anything of it.
+    /// No other tap of the recording can have anything of it, as far as is known.
     alone: bool,
     /// Entries were read that nobody was told of.
     fresh: bool,
@@ -45,8 +45,8 @@ impl Lanes {
     /// From a block on; what other taps have beside it is [joined](Self::join).
     pub fn open(footage: &Footage, stream: StreamId, block: L2Key) -> Result<Self, FootageError> {
         let info = footage.store.shard_info(block.shard);
-        let taps = |source| footage.store.taps().iter().filter(|t| t.source == source).count();
-        let alone = info.as_ref().is_none_or(|info| taps(info.source) < 2);
+        let taps = info.as_ref().map(|info| footage.store.taps_of_recording(info.source));
+        let alone = taps.is_none_or(|taps| taps.len() < 2);
         let mut lane = Lane::new(info.map(|info| info.tap), block);
         lane.load(footage)?;
         let (segment, lanes) = (block.segment, SmallVec::from_iter([lane]));
@@ -186,14 +186,16 @@ impl Lanes {
     /// All lanes are used up: each tap's next shard of those that have any of the segment, however far it is.
     fn go_far(&mut self, footage: &Footage) -> Result<bool, FootageError> {
         let place = |tap| self.lanes.iter().find(|lane| lane.tap == Some(tap)).map(|lane| lane.block.shard);
+        let source = self
+            .lanes
+            .iter()
+            .find_map(|lane| footage.store.shard_info(lane.block.shard))
+            .map(|info| info.source);
+        let of_recording = source.map(|source| footage.store.taps_of_recording(source)).unwrap_or_default();
+        self.alone &= of_recording.len() < 2;
         let taps: SmallVec<[(TapId, Option<ShardId>); 2]> = match self.alone {
             true => self.lanes.iter().filter_map(|lane| Some((lane.tap?, Some(lane.block.shard)))).collect(),
-            false => {
-                let source = self.lanes.iter().find_map(|lane| footage.store.shard_info(lane.block.shard));
-                let source = source.map(|info| info.source);
-                let taps = footage.store.taps().into_iter().filter(|tap| Some(tap.source) == source);
-                taps.map(|tap| (tap.id, place(tap.id))).collect()
-            }
+            false => of_recording.into_iter().map(|tap| (tap, place(tap))).collect(),
         };
         let mut found = SmallVec::<[(TapId, L2Key); 2]>::new();
         for (tap, at) in taps {

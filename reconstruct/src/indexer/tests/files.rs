@@ -46,7 +46,7 @@ fn import(file: &[u8]) -> (String, String, u64) {
         let indexing = scope.spawn(move || index_beside(store, index, known, &opened));
         let options = WriterOptions { shard_size: 2 << 20, ..Default::default() };
         let mut told = move |source, taps| open.send((source, taps)).unwrap();
-        import_file(&r.store, &r.lock, &path, options, false, &mut |_, _| {}, &mut told).unwrap();
+        import_file(&r.store, &r.lock, &path, options, false, &mut |_, _| true, &mut told).unwrap();
         drop(told);
         indexing.join().unwrap().unwrap().1
     });
