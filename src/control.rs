@@ -43,7 +43,10 @@ pub enum Request {
         shard_size: u64,
     },
     /// How far that has come.
-    Imported,
+    Imported {
+        /// Its number.
+        job: u64,
+    },
     /// Give a stream (or its camera) a name.
     Name {
         /// An id or a name.
@@ -76,6 +79,11 @@ pub enum Reply {
     },
     /// The index was made anew.
     Reindexed(Reindexed),
+    /// The import has begun.
+    Importing {
+        /// Its number.
+        job: u64,
+    },
     /// The import is over.
     Imported(Imported),
     /// Not done.

@@ -144,7 +144,7 @@ pub fn import_file(
         } else if !known.complete {
             // Sources are indexed in the order of their numbers: nothing can be added to one that others follow.
             replaces.extend(shards.iter().any(|s| s.source == known.id).then_some(known.id));
-        } else if already.is_none() && known.hash == Some(fingerprint(path).map_err(unreadable)?) {
+        } else if already.is_none() && known.hash == Some(whole(path, bytes, progress)?) {
             match !again && is_whole(store, &shards, &known) {
                 true => already = Some(known),
                 false => replaces.extend(shards.iter().any(|s| s.source == known.id).then_some(known.id)),
@@ -193,7 +193,8 @@ pub fn import_file(
     finished?;
     progress(bytes, bytes);
     // Also what lies behind damage tells this file from others.
-    let hash = Some(input.fingerprint(&mut file).map_err(unreadable)?);
+    let hash = input.fingerprint(&mut file, &mut |offset| progress(offset, bytes)).map_err(unreadable)?;
+    let Some(hash) = hash.map(Some) else { return Err(ImportError::Stopped { path: path.to_owned() }) };
     store.close_source(source, packets, damage.clone(), hash)?;
     let (path, already) = (path.to_owned(), false);
     Ok(ImportReport { path, source, bytes, packets, added, quality, already, damage, replaces })
@@ -224,13 +225,22 @@ impl Input {
         Self { buffer, start: 0, end: 0, eof: false, fingerprint: Fingerprint::default() }
     }
 
-    /// Of the whole file: reads it to its end.
-    fn fingerprint(mut self, file: &mut File) -> std::io::Result<[u8; 32]> {
+    /// Of the whole file: reads it to its end, if `progress`, which is told how far, lets it.
+    fn fingerprint(
+        mut self,
+        file: &mut File,
+        progress: &mut dyn FnMut(u64) -> bool,
+    ) -> std::io::Result<Option<[u8; 32]>> {
+        let mut read = 0;
         while !self.eof {
+            read += self.end as u64;
             self.start = self.end;
+            if !progress(read) {
+                return Ok(None);
+            }
             self.fill(file, 1)?;
         }
-        Ok(self.fingerprint.finish())
+        Ok(Some(self.fingerprint.finish()))
     }
 
     fn rest(&self) -> &[u8] {
@@ -438,8 +448,16 @@ impl Taps<'_> {
     }
 }
 
-fn fingerprint(path: &Path) -> std::io::Result<[u8; 32]> {
-    Input::new().fingerprint(&mut File::open(path)?)
+/// The fingerprint of a file that may be in the store already.
+fn whole(
+    path: &Path,
+    bytes: u64,
+    progress: &mut dyn FnMut(u64, u64) -> bool,
+) -> Result<[u8; 32], ImportError> {
+    let unreadable = |source| ImportError::Read { path: path.to_owned(), source };
+    let mut file = File::open(path).map_err(unreadable)?;
+    let found = Input::new().fingerprint(&mut file, &mut |_| progress(0, bytes));
+    found.map_err(unreadable)?.ok_or_else(|| ImportError::Stopped { path: path.to_owned() })
 }
 
 /// The recorder's clock.

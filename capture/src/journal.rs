@@ -184,7 +184,7 @@ pub enum JournalRecord {
     SourceContinues {
         /// The later part.
         source: SourceId,
-        /// The part before.
+        /// The recording's first part.
         of: SourceId,
     },
 }

@@ -122,8 +122,15 @@ pub struct SourceInfo {
     pub damage: Option<crate::file::Damage>,
     /// Fingerprint of the file, once it is complete.
     pub hash: Option<[u8; 32]>,
-    /// The earlier part of the recording that goes on in this one.
+    /// The first part of the recording that goes on in this one.
     pub continues: Option<SourceId>,
+}
+
+impl SourceInfo {
+    /// The recording that it is a part of, by its first part; itself, if it is alone.
+    pub fn recording(&self) -> SourceId {
+        self.continues.unwrap_or(self.id)
+    }
 }
 
 /// An open store; cheap to clone.
@@ -363,23 +370,15 @@ impl Store {
         self.catalog().taps.values().cloned().collect()
     }
 
-    /// Taps of the recording that a source is a part of, in all its parts. Costs a look at every source, and copies none.
-    pub fn taps_of_recording(&self, mut source: SourceId) -> Vec<TapId> {
+    /// The parts of the recording that a source belongs to, in order, with their taps. Costs a look at every source, and copies none.
+    pub fn recording(&self, source: SourceId) -> Vec<(SourceId, Vec<TapId>)> {
         let catalog = self.catalog();
-        let parts_behind = |of: SourceId| {
-            let later = catalog.sources.range(SourceId(of.0.saturating_add(1))..);
-            later.map(|(_, s)| s).find(|s| s.continues == Some(of)).map(|s| s.id)
+        let first = catalog.sources.get(&source).map_or(source, SourceInfo::recording);
+        let parts = catalog.sources.values().filter(|s| s.recording() == first);
+        let taps_of = |part: SourceId| {
+            catalog.taps.values().filter(|tap| tap.source == part).map(|tap| tap.id).collect()
         };
-        // A part that nothing is left of is not known any more.
-        while let Some(before) = catalog.sources.get(&source).and_then(|s| s.continues) {
-            source = before;
-        }
-        let mut parts = vec![source];
-        while let Some(next) = parts_behind(source) {
-            parts.push(next);
-            source = next;
-        }
-        catalog.taps.values().filter(|tap| parts.contains(&tap.source)).map(|tap| tap.id).collect()
+        parts.map(|part| (part.id, taps_of(part.id))).collect()
     }
 
     /// All sources.
@@ -501,16 +500,11 @@ impl Store {
         Ok(source)
     }
 
-    /// Begins the next part of a recording: what lies between the two is taken in as if the recording had rested.
-    pub fn continue_source(
-        &self,
-        lock: &WriterLock,
-        of: SourceId,
-        at: CaptureTime,
-    ) -> Result<SourceId, StoreError> {
-        let source = self.open_source(lock, SourceKind::Live, at)?;
-        self.append(&JournalRecord::SourceContinues { source, of })?;
-        Ok(source)
+    /// Makes an open source the next part of the recording that `before` is a part of: what lies between the two is taken in as if the recording
+    /// had rested.
+    pub fn continue_source(&self, source: SourceId, before: SourceId) -> Result<(), StoreError> {
+        let of = self.catalog().sources.get(&before).map_or(before, SourceInfo::recording);
+        self.append(&JournalRecord::SourceContinues { source, of })
     }
 
     /// Packets that came in of a source, those included that retention has deleted.

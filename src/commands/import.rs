@@ -137,9 +137,11 @@ impl Import {
             paths.push(text?.to_owned());
         }
         let bar = console.byte_bar(0, "by the recorder");
+        let mut job = 0;
         let mut request = Request::Import { files: paths, again: self.again, shard_size };
         loop {
             match control::ask(&store.control_socket(), &request)? {
+                Some(Reply::Importing { job: begun }) => job = begun,
                 Some(Reply::Running { done, total }) => {
                     bar.set_length(total);
                     bar.set_position(done);
@@ -155,13 +157,13 @@ impl Import {
                     )));
                 }
                 Some(_) => return Err(Failure::failed("the recorder is of another version of tapdeck")),
-                None if request != Request::Imported => return Ok(None),
+                None if job == 0 => return Ok(None),
                 None => {
                     return Err(Failure::failed("the recorder ended before everything was imported")
                         .next("run this again: it goes on where that stopped"));
                 }
             }
-            request = Request::Imported;
+            request = Request::Imported { job };
             std::thread::sleep(ASK);
         }
     }

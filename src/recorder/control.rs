@@ -49,14 +49,16 @@ impl Orders {
             },
             Request::Import { files, again, shard_size } => {
                 let files = files.into_iter().map(PathBuf::from).collect();
-                let begun = self.import(Wanted { files, again, shard_size });
-                answer(begun.map(|()| Reply::Running { done: 0, total: 0 }))
+                answer(self.import(Wanted { files, again, shard_size }).map(|job| Reply::Importing { job }))
             }
-            Request::Imported => match self.importing.job() {
-                Job::Running { done, total } => Reply::Running { done, total },
-                Job::Done(imported) => Reply::Imported(imported),
-                Job::Failed(text) => Reply::Failed { text },
-                Job::None => Reply::Failed { text: "nobody asked for it".to_owned() },
+            Request::Imported { job } => match self.importing.job() {
+                (last, Job::Running { done, total }) if last == job => Reply::Running { done, total },
+                (last, Job::Done(imported)) if last == job => Reply::Imported(imported),
+                (last, Job::Failed(text)) if last == job => Reply::Failed { text },
+                _ => Reply::Failed {
+                    text: "another import has begun since, what came of this one is not known any more"
+                        .to_owned(),
+                },
             },
             Request::Name { stream, name } => match self.name(&stream, &name) {
                 Ok(()) => Reply::Done { text: "named".to_owned() },
@@ -82,7 +84,7 @@ impl Orders {
         indexer.renew().map_err(|error| error.to_string())
     }
 
-    fn import(&self, wanted: Wanted) -> Result<(), String> {
+    fn import(&self, wanted: Wanted) -> Result<u64, String> {
         let indexer = self.means.indexer.upgrade().ok_or(STOPPING)?;
         if matches!(indexer.renewal(), Renewal::Running { .. }) {
             return Err("the index is being made anew; try again when it is".to_owned());

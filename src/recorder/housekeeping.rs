@@ -48,6 +48,11 @@ impl Retaining {
         self.bounds.min_free.unwrap_or(0)
     }
 
+    /// How many bytes are kept at the most.
+    pub fn max_bytes(&self) -> Option<u64> {
+        self.bounds.max_bytes
+    }
+
     /// Deletes the shards that have to go, and their index entries.
     pub fn round(&self, written: &WrittenStore, index: &Index) -> Result<(), Failure> {
         let shards = written.store.shards();

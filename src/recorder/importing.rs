@@ -8,7 +8,8 @@ use crate::capture_head;
 use crate::importing::{FileOutcome, Imported};
 use crate::size::ByteSize;
 use capture::{
-    ImportError, Leaving, SourceId, Store, StoreError, WhenFull, WriterLock, WriterOptions, import_file,
+    ImportError, Leaving, SourceId, Store, StoreError, WhenFull, WriterLock, WriterOptions, WriterWatch,
+    import_file,
 };
 use reconstruct::footage::Footage;
 use reconstruct::indexer::{self, LiveIndexer};
@@ -22,6 +23,7 @@ use std::time::Duration;
 /// The recording, its index and its viewers come first.
 const NICE: i32 = 10;
 const LOOK: Duration = Duration::from_millis(20);
+const GIVE_WAY: Duration = Duration::from_millis(5);
 
 /// The part of the recording that is at its end, and the one in which it goes on.
 pub struct Turned {
@@ -55,6 +57,8 @@ pub struct Means {
     pub indexer: Weak<LiveIndexer>,
     /// Room that stays free.
     pub min_free: u64,
+    /// What is kept at the most.
+    pub max_bytes: Option<u64>,
 }
 
 /// What is wanted.
@@ -67,7 +71,10 @@ pub struct Wanted {
 #[derive(Default)]
 struct Shared {
     stop: AtomicBool,
-    job: Mutex<Job>,
+    /// The last one, and its number.
+    job: Mutex<(u64, Job)>,
+    /// The ways to the disk of the recording's taps.
+    taps: Mutex<Vec<WriterWatch>>,
     turn: Mutex<Option<Turn>>,
     thread: Mutex<Option<JoinHandle<()>>>,
 }
@@ -81,10 +88,10 @@ fn guard<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 impl Importing {
-    /// Begins; an error is for whoever asked.
-    pub fn begin(&self, means: Means, wanted: Wanted) -> Result<(), String> {
+    /// Begins, and gives the job's number; an error is for whoever asked.
+    pub fn begin(&self, means: Means, wanted: Wanted) -> Result<u64, String> {
         let mut job = guard(&self.0.job);
-        if matches!(*job, Job::Running { .. }) {
+        if matches!(job.1, Job::Running { .. }) {
             return Err("another import is under way; try again when it is over".to_owned());
         }
         let shared = self.0.clone();
@@ -95,22 +102,27 @@ impl Importing {
             let work = std::panic::AssertUnwindSafe(|| work.run(&wanted));
             let done =
                 std::panic::catch_unwind(work).unwrap_or_else(|_| Err("by a fault of tapdeck".to_owned()));
-            *guard(&shared.job) = done.map_or_else(Job::Failed, Job::Done);
+            guard(&shared.job).1 = done.map_or_else(Job::Failed, Job::Done);
         };
         let thread = std::thread::Builder::new().name("import".into()).spawn(body);
         *guard(&self.0.thread) = Some(thread.map_err(|error| error.to_string())?);
-        *job = Job::Running { done: 0, total: 0 };
-        Ok(())
+        *job = (job.0 + 1, Job::Running { done: 0, total: 0 });
+        Ok(job.0)
     }
 
-    /// How it stands.
-    pub fn job(&self) -> Job {
+    /// The last job's number, and how it stands.
+    pub fn job(&self) -> (u64, Job) {
         guard(&self.0.job).clone()
     }
 
     /// Whether one is under way.
     pub fn is_running(&self) -> bool {
-        matches!(*guard(&self.0.job), Job::Running { .. })
+        matches!(guard(&self.0.job).1, Job::Running { .. })
+    }
+
+    /// Copying waits while one of these has much to write.
+    pub fn gives_way_to(&self, taps: impl Iterator<Item = WriterWatch>) {
+        *guard(&self.0.taps) = taps.collect();
     }
 
     /// Asked by the recorder once a second: whether it is to go on in a next part.
@@ -118,9 +130,13 @@ impl Importing {
         guard(&self.0.turn).take()
     }
 
-    /// Ends what is under way; what has come in stays.
-    pub fn stop(&self) {
+    /// What is under way is to end; what has come in stays.
+    pub fn end(&self) {
         self.0.stop.store(true, Ordering::Release);
+    }
+
+    /// Until it has ended.
+    pub fn wait(&self) {
         let thread = guard(&self.0.thread).take();
         if let Some(thread) = thread {
             let _ = thread.join();
@@ -142,12 +158,11 @@ impl Work {
             when_full: WhenFull::Wait,
             ..WriterOptions::default()
         };
-        let newest = || self.store.sources().last().map(|s| s.id);
-        let before = newest();
         let (mut imported, mut replaced, mut copied) = (Imported::default(), Vec::new(), 0);
         for path in &wanted.files {
             let mut progress = |done: u64, _| {
-                *guard(&self.shared.job) = Job::Running { done: copied + done, total };
+                guard(&self.shared.job).1 = Job::Running { done: copied + done, total };
+                self.give_way();
                 !self.stops()
             };
             let lock = &self.means.lock;
@@ -165,7 +180,10 @@ impl Work {
                 break;
             }
         }
-        if newest() != before {
+        // Also what an earlier one brought in that was not indexed then.
+        let newest = self.store.sources().last().map(|s| s.id);
+        let followed = |source| self.means.indexer.upgrade().is_some_and(|indexer| indexer.follows(source));
+        if !newest.is_some_and(followed) {
             self.index()?;
         }
         for source in replaced {
@@ -173,6 +191,17 @@ impl Work {
         }
         imported.streams = self.means.footage.streams().map_err(|error| error.to_string())?.len();
         Ok(imported)
+    }
+
+    /// The disk is the recording's first.
+    fn give_way(&self) {
+        let busy = |tap: &WriterWatch| {
+            let (waiting, room) = tap.queue();
+            waiting > room / 8
+        };
+        while !self.stops() && guard(&self.shared.taps).iter().any(busy) {
+            std::thread::sleep(GIVE_WAY);
+        }
     }
 
     fn stops(&self) -> bool {
@@ -186,6 +215,13 @@ impl Work {
             capture_head::check(path)
                 .map_err(|failure| format!("{failure} (it reads with its own rights)"))?;
             total += path.metadata().map_or(0, |found| found.len());
+        }
+        if let Some(max) = self.means.max_bytes.filter(|max| total > max / 4) {
+            return Err(format!(
+                "{} are more than a quarter of the {} that the recording keeps, and would take their place: import into a store of their own",
+                ByteSize(total),
+                ByteSize(max)
+            ));
         }
         // A disk that is full would cost the recording packets.
         let free = self.store.free_bytes().map_err(|error| error.to_string())?;
@@ -211,7 +247,13 @@ impl Work {
                 Err(_) => return Err(LATER.to_owned()),
             }
         };
-        let finished = leaving.into_iter().map(Leaving::finish).fold(Ok(()), Result::and);
+        let finished = std::thread::scope(|scope| {
+            let all: Vec<_> = leaving.into_iter().map(|tap| scope.spawn(|| tap.finish())).collect();
+            let ended = |tap: std::thread::ScopedJoinHandle<'_, _>| {
+                tap.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+            };
+            all.into_iter().map(ended).fold(Ok(()), Result::and)
+        });
         let closed = self.store.close_source(before, self.store.packets_of(before), None, None);
         finished.and(closed).map_err(|error: StoreError| error.to_string())?;
         while self.means.indexer.upgrade().is_some_and(|indexer| indexer.running() && !indexer.follows(next))

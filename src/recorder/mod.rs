@@ -151,7 +151,9 @@ impl Recorder {
             footage: self.footage.clone(),
             indexer: Arc::downgrade(&self.indexer),
             min_free: self.retention.min_free(),
+            max_bytes: self.retention.max_bytes(),
         };
+        self.importing.gives_way_to(self.taps.iter().map(|(tap, _)| tap.watch()));
         Orders { means, importing: self.importing.clone() }
     }
 
@@ -193,12 +195,23 @@ impl Recorder {
     /// The recording goes on in a next part, between two packets of each tap.
     fn go_on(&mut self, console: &Console) -> Result<Turned, StoreError> {
         let WrittenStore { store, lock } = &self.written;
-        let (before, next) = (self.source, store.continue_source(lock, self.source, times::now())?);
+        let (before, next) = (self.source, store.open_source(lock, SourceKind::Live, times::now())?);
         let prepared = self.taps.iter().map(|(tap, _)| tap.prepare(store, lock, next));
-        let prepared = prepared.collect::<Result<Vec<_>, _>>()?;
-        let mut leaving = Vec::new();
+        let prepared = match prepared.collect::<Result<Vec<_>, _>>() {
+            Ok(prepared) => prepared,
+            Err(error) => {
+                // It is no part of anything then.
+                store.close_source(next, 0, None, None)?;
+                return Err(error);
+            }
+        };
+        store.continue_source(next, before)?;
         for ((tap, _), prepared) in self.taps.iter_mut().zip(prepared) {
-            let (left, records) = tap.go_on(prepared);
+            tap.go_on(prepared);
+        }
+        let mut leaving = Vec::new();
+        for (tap, _) in &mut self.taps {
+            let (left, records) = tap.gone_on();
             leaving.push(left);
             for record in records {
                 if let Err(error) = noted(store, &record) {
@@ -209,6 +222,7 @@ impl Recorder {
                 }
             }
         }
+        self.importing.gives_way_to(self.taps.iter().map(|(tap, _)| tap.watch()));
         self.source = next;
         self.indexer.go_on(next);
         Ok(Turned { before, next, leaving })
@@ -305,10 +319,10 @@ impl Recorder {
             (Renewal::Running { done, total }, _) => {
                 Some(format!("the index is being made anew, {} %", share(done, total)))
             }
-            (_, Job::Running { done, total }) if done < total => {
+            (_, (_, Job::Running { done, total })) if done < total => {
                 Some(format!("files are being imported, {} %", share(done, total)))
             }
-            (_, Job::Running { .. }) => Some("imported files are being indexed".to_owned()),
+            (_, (_, Job::Running { .. })) => Some("imported files are being indexed".to_owned()),
             _ => None,
         }
     }
@@ -316,7 +330,7 @@ impl Recorder {
     /// Takes what is in the rings, brings everything to disk, finishes the index, seals. A part that fails is told, and the others are
     /// finished all the same.
     pub fn stop(mut self, console: &Console) -> Summary {
-        self.importing.stop();
+        self.importing.end();
         self.journal_seconds(console);
         let mut summary = Summary::default();
         for (tap, _) in self.taps.drain(..) {
@@ -330,6 +344,7 @@ impl Recorder {
             summary.taps.push((interface, stopped.stats));
             summary.told(console, named);
         }
+        self.importing.wait();
         let finished = Arc::into_inner(self.indexer).map_or(Ok(()), |indexer| indexer.finish().map(|_| ()));
         summary.told(console, finished);
         drop(self.rtsp.take());

@@ -5,7 +5,7 @@ use crate::status::EventStatus;
 use crate::times;
 use capture::CaptureTime;
 use failover::{Detector, Observation, SessionKey, Thresholds};
-use reconstruct::fold::FoldEvent;
+use reconstruct::fold::{FoldEvent, Observation as Sample};
 use reconstruct::indexer::LiveIndexer;
 use std::collections::{BTreeSet, VecDeque};
 
@@ -41,8 +41,31 @@ impl News {
             }
         }
         self.detector.handle_tap(now, tap_packets);
+        // While the recording rests in the index there is nothing to be judged, and nothing ends.
+        if let Some(samples) = indexer.observations() {
+            self.judge(now, samples);
+        }
+        while let Some(event) = self.detector.poll_event() {
+            let failure = event.kind.is_failure();
+            console.say(format!(
+                "{} {}: {event}",
+                times::short(event.at),
+                if failure { "FAILURE" } else { "recovered" }
+            ));
+            if self.events.len() >= EVENTS_KEPT {
+                self.events.pop_front();
+            }
+            self.events.push_back(EventStatus {
+                at: times::short(event.at),
+                failure,
+                text: event.to_string(),
+            });
+        }
+    }
+
+    fn judge(&mut self, now: CaptureTime, samples: Vec<Sample>) {
         let mut seen = BTreeSet::new();
-        for sample in indexer.observations() {
+        for sample in samples {
             let session = SessionKey(sample.session.0);
             seen.insert(session);
             let client = sample.client.to_string();
@@ -60,22 +83,6 @@ impl News {
             self.detector.handle_end(*ended);
         }
         self.sessions = seen;
-        while let Some(event) = self.detector.poll_event() {
-            let failure = event.kind.is_failure();
-            console.say(format!(
-                "{} {}: {event}",
-                times::short(event.at),
-                if failure { "FAILURE" } else { "recovered" }
-            ));
-            if self.events.len() >= EVENTS_KEPT {
-                self.events.pop_front();
-            }
-            self.events.push_back(EventStatus {
-                at: times::short(event.at),
-                failure,
-                text: event.to_string(),
-            });
-        }
     }
 
     /// The latest events, oldest first.

@@ -151,10 +151,14 @@ impl Shared {
         };
     }
 
-    /// Gives the capture thread another writer and takes the one that it had. `None`: the thread has ended.
-    pub fn exchange(&self, next: ShardWriter, running: impl Fn() -> bool) -> Option<ShardWriter> {
+    /// Gives the capture thread another writer.
+    pub fn offer(&self, next: ShardWriter) {
         self.writers().next = Some(next);
         self.asked.store(true, Ordering::Release);
+    }
+
+    /// The writer that it had, when it has gone on with the other. `None`: the thread has ended.
+    pub fn left(&self, running: impl Fn() -> bool) -> Option<ShardWriter> {
         loop {
             if let Some(left) = self.writers().left.take() {
                 return Some(left);

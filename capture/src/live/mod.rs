@@ -114,6 +114,8 @@ pub struct LiveTap {
     options: WriterOptions,
     shared: Arc<Shared>,
     disk: WriterWatch,
+    /// The tap that it was asked to go on with.
+    next: Option<(TapId, WriterWatch)>,
     thread: Option<JoinHandle<Result<(), StoreError>>>,
     seconds: Seconds,
 }
@@ -171,7 +173,7 @@ impl LiveTap {
         let thread = std::thread::Builder::new().name(format!("tap-{interface}")).spawn(body);
         let thread = Some(thread.map_err(StoreError::io("starting a thread for", store.dir()))?);
         let seconds = Seconds::new(tap, wall_clock());
-        Ok(Self { tap, interface, link, snaplen, options, shared, disk, thread, seconds })
+        Ok(Self { tap, interface, link, snaplen, options, shared, disk, next: None, thread, seconds })
     }
 
     /// Makes a tap in another source, for [`go_on`](Self::go_on).
@@ -185,14 +187,25 @@ impl LiveTap {
         ShardWriter::open(store, lock, tap, self.options).map(Prepared)
     }
 
-    /// Goes on there: not a packet is lost between the two. Gives what is left to do of the tap before, and what the journal is to know of
-    /// it.
-    pub fn go_on(&mut self, Prepared(writer): Prepared) -> (Leaving, Vec<JournalRecord>) {
-        let (tap, disk) = (writer.tap(), writer.watch());
-        let before = self.shared.exchange(writer, || self.running());
+    /// Asks the capture thread to go on there with its next packet: not one is lost between the two. Several taps are all asked before the first
+    /// of them is [awaited](Self::gone_on), so that they change over at about the same time.
+    pub fn go_on(&mut self, Prepared(writer): Prepared) {
+        self.next = Some((writer.tap(), writer.watch()));
+        self.shared.offer(writer);
+    }
+
+    /// Waits until it has. Gives what is left to do of the tap before, and what the journal is to know of it.
+    pub fn gone_on(&mut self) -> (Leaving, Vec<JournalRecord>) {
+        let before = self.shared.left(|| self.running());
+        let Some((tap, disk)) = self.next.take() else { return (Leaving(before), Vec::new()) };
         let records = self.seconds.go_on(tap, self.stats());
         (self.tap, self.disk) = (tap, disk);
         (Leaving(before), records)
+    }
+
+    /// A look at its way to the disk.
+    pub fn watch(&self) -> WriterWatch {
+        self.disk.clone()
     }
 
     /// The tap's number in the store.
@@ -296,6 +309,8 @@ impl Loop {
 
     /// The next packet goes to another tap's shards.
     fn hand_over(&mut self) {
+        // What was lost until now was lost by the tap before.
+        self.count(true);
         // What the tap misses in either part explains gaps of that part.
         let away = self.away.is_some();
         self.back();
@@ -324,7 +339,8 @@ impl Loop {
             // What there is no room for stays in the ring, which is a second staging that way. Not when the disk refuses, for that
             // may last.
             if !self.writer.has_room(self.batch_bytes) && !self.writer.refused(self.batch_bytes) {
-                if started.elapsed() < if stopping { STOP } else { LOOK } {
+                let handing_over = !stopping && self.shared.asked.load(Ordering::Acquire);
+                if !handing_over && started.elapsed() < if stopping { STOP } else { LOOK } {
                     std::thread::sleep(Duration::from_micros(500));
                     continue;
                 }
@@ -384,7 +400,7 @@ impl Loop {
             let enough = if stopping {
                 last >= asked || started.elapsed() > 2 * STOP
             } else {
-                started.elapsed() > LOOK
+                started.elapsed() > LOOK || self.shared.asked.load(Ordering::Acquire)
             };
             if enough {
                 return;

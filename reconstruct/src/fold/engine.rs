@@ -71,6 +71,14 @@ impl FoldError {
     }
 }
 
+/// A recording that rests while other sources are folded.
+#[derive(Debug, Serialize, Deserialize)]
+struct Resting {
+    /// Its first part.
+    recording: SourceId,
+    fold: Box<Fold>,
+}
+
 /// The fold. See the module's text.
 #[derive(Debug, Serialize, Deserialize)]
 pub struct Fold {
@@ -86,7 +94,7 @@ pub struct Fold {
     defrag: Defragmenter,
     fragmented: VecDeque<(IpPair, u8, u32, u32)>,
     /// A recording that rests while other sources are folded; what all sources have in common is not in it.
-    resting: Option<Box<Fold>>,
+    resting: Option<Resting>,
     #[serde(skip)]
     pub(super) tcp_limits: TcpLimits,
     #[serde(skip)]
@@ -135,7 +143,7 @@ impl Fold {
         }
         let mut fold: Self = postcard::from_bytes(body)?;
         fold.flows.rehash(&fold.hasher);
-        if let Some(resting) = &mut fold.resting {
+        if let Some(Resting { fold: resting, .. }) = &mut fold.resting {
             resting.hasher = fold.hasher.clone();
             resting.flows.rehash(&fold.hasher);
         }
@@ -145,9 +153,9 @@ impl Fold {
     /// Writes the rows of all that is open into another index than the one that has them.
     pub fn put_again(&mut self) {
         if let Some(mut resting) = self.resting.take() {
-            std::mem::swap(&mut resting.world.out, &mut self.world.out);
-            resting.put_again();
-            std::mem::swap(&mut resting.world.out, &mut self.world.out);
+            std::mem::swap(&mut resting.fold.world.out, &mut self.world.out);
+            resting.fold.put_again();
+            std::mem::swap(&mut resting.fold.world.out, &mut self.world.out);
             self.resting = Some(resting);
         }
         self.world.forget_written();
@@ -218,14 +226,14 @@ impl Fold {
         self.world.source = source;
     }
 
-    /// Whether a recording rests.
-    pub fn rests(&self) -> bool {
-        self.resting.is_some()
+    /// The recording that rests, if one does, by its first part.
+    pub fn rests(&self) -> Option<SourceId> {
+        self.resting.as_ref().map(|resting| resting.recording)
     }
 
     /// The source is at its end and goes on in a later one: what is open in it rests meanwhile. Once it rests this changes nothing.
-    pub fn suspend(&mut self) {
-        if self.rests() {
+    pub fn suspend(&mut self, recording: SourceId) {
+        if self.rests().is_some() {
             return;
         }
         let Self { world, flows, .. } = self;
@@ -246,13 +254,13 @@ impl Fold {
         next.tcp_limits = self.tcp_limits;
         next.world.take_common(&mut self.world);
         let resting = std::mem::replace(self, next);
-        self.resting = Some(Box::new(resting));
+        self.resting = Some(Resting { recording, fold: Box::new(resting) });
     }
 
     /// What was suspended goes on.
     pub fn resume(&mut self) {
         let Some(resting) = self.resting.take() else { return };
-        let mut others = std::mem::replace(self, *resting);
+        let mut others = std::mem::replace(self, *resting.fold);
         self.world.take_common(&mut others.world);
     }
 

@@ -22,7 +22,7 @@ pub(super) struct Lanes {
     stream: StreamId,
     segment: SegmentId,
     lanes: SmallVec<[Lane; 1]>,
-    /// No other tap of the recording can have anything of it, as far as is known.
+    /// No other tap can have anything of it at the same time.
     alone: bool,
     /// Entries were read that nobody was told of.
     fresh: bool,
@@ -45,8 +45,8 @@ impl Lanes {
     /// From a block on; what other taps have beside it is [joined](Self::join).
     pub fn open(footage: &Footage, stream: StreamId, block: L2Key) -> Result<Self, FootageError> {
         let info = footage.store.shard_info(block.shard);
-        let taps = info.as_ref().map(|info| footage.store.taps_of_recording(info.source));
-        let alone = taps.is_none_or(|taps| taps.len() < 2);
+        let taps = |source| footage.store.taps().iter().filter(|t| t.source == source).count();
+        let alone = info.as_ref().is_none_or(|info| taps(info.source) < 2);
         let mut lane = Lane::new(info.map(|info| info.tap), block);
         lane.load(footage)?;
         let (segment, lanes) = (block.segment, SmallVec::from_iter([lane]));
@@ -183,39 +183,42 @@ impl Lanes {
         Ok(())
     }
 
-    /// All lanes are used up: each tap's next shard of those that have any of the segment, however far it is.
+    /// All lanes are used up: each tap's next shard of those that have any of the segment, however far it is. Where a part of the recording has
+    /// nothing more, the next is looked into.
     fn go_far(&mut self, footage: &Footage) -> Result<bool, FootageError> {
-        let place = |tap| self.lanes.iter().find(|lane| lane.tap == Some(tap)).map(|lane| lane.block.shard);
-        let source = self
-            .lanes
-            .iter()
-            .find_map(|lane| footage.store.shard_info(lane.block.shard))
-            .map(|info| info.source);
-        let of_recording = source.map(|source| footage.store.taps_of_recording(source)).unwrap_or_default();
-        self.alone &= of_recording.len() < 2;
-        let taps: SmallVec<[(TapId, Option<ShardId>); 2]> = match self.alone {
-            true => self.lanes.iter().filter_map(|lane| Some((lane.tap?, Some(lane.block.shard)))).collect(),
-            false => of_recording.into_iter().map(|tap| (tap, place(tap))).collect(),
-        };
-        let mut found = SmallVec::<[(TapId, L2Key); 2]>::new();
-        for (tap, at) in taps {
-            // What a tap without a lane has begins behind what was taken: else it would have one.
-            let mut from = at.map_or(ShardId(0), |at| ShardId(at.0.saturating_add(1)));
-            while let Some(shard) = footage.store.next_shard_of(tap, from) {
-                let over =
-                    |info: capture::ShardInfo| info.times.is_some_and(|(_, end)| end.millis() < self.seen);
-                let passed = at.is_none() && footage.store.shard_info(shard).is_some_and(over);
-                if !passed && footage.index.has_segment(shard, self.segment)? {
-                    found.push((tap, L2Key { shard, segment: self.segment, block: 0 }));
-                    break;
+        let source_of = |lane: &Lane| footage.store.shard_info(lane.block.shard).map(|info| info.source);
+        let Some(source) = self.lanes.iter().filter_map(source_of).max() else { return Ok(false) };
+        let parts = footage.store.recording(source).into_iter().filter(|(part, _)| *part >= source);
+        for (part, taps) in parts {
+            let mut found = SmallVec::<[(TapId, L2Key); 2]>::new();
+            for tap in taps {
+                found.extend(self.next_of(footage, tap)?);
+            }
+            if !found.is_empty() {
+                self.alone &= part == source;
+                for (tap, block) in found {
+                    self.put(footage, tap, block)?;
                 }
-                from = ShardId(shard.0.saturating_add(1));
+                break;
             }
         }
-        for (tap, block) in found {
-            self.put(footage, tap, block)?;
-        }
         Ok(self.lanes.iter().any(|lane| !lane.entries.is_empty()))
+    }
+
+    /// Where a tap goes on, behind its lane.
+    fn next_of(&self, footage: &Footage, tap: TapId) -> Result<Option<(TapId, L2Key)>, FootageError> {
+        let at = self.lanes.iter().find(|lane| lane.tap == Some(tap)).map(|lane| lane.block.shard);
+        // What a tap without a lane has begins behind what was taken: else it would have one.
+        let mut from = at.map_or(ShardId(0), |at| ShardId(at.0.saturating_add(1)));
+        while let Some(shard) = footage.store.next_shard_of(tap, from) {
+            let over = |info: capture::ShardInfo| info.times.is_some_and(|(_, end)| end.millis() < self.seen);
+            let passed = at.is_none() && footage.store.shard_info(shard).is_some_and(over);
+            if !passed && footage.index.has_segment(shard, self.segment)? {
+                return Ok(Some((tap, L2Key { shard, segment: self.segment, block: 0 })));
+            }
+            from = ShardId(shard.0.saturating_add(1));
+        }
+        Ok(None)
     }
 }
 

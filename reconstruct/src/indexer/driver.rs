@@ -11,7 +11,9 @@ use super::saved::Saved;
 use crate::fold::{FlowHasher, Fold, FoldEvent, FoldStats, Limits, Observation, Place};
 use crate::footage::{Footage, LiveHub};
 use crate::index::{Index, Row};
-use capture::{CaptureTime, Drops, Missed, ShardId, ShardInfo, SourceId, Store, TapId};
+use capture::{
+    CaptureTime, Drops, Missed, ShardId, ShardInfo, SourceId, SourceInfo, SourceKind, Store, TapId,
+};
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
@@ -53,6 +55,12 @@ pub enum Step {
     Idle,
     /// All taps are at their end.
     End,
+}
+
+/// What a recording that rests comes back to.
+pub struct Paused {
+    hub: Option<LiveHub>,
+    latest: CaptureTime,
 }
 
 /// See the module's text.
@@ -232,34 +240,45 @@ impl Driver {
         }
     }
 
-    /// A recording that rests goes on with its next part; or it is over, if that was struck off.
+    /// A recording that rests goes on with its next part; or it is over, if there is none any more.
     fn wake(&mut self, source: SourceId) {
-        if !self.fold.rests() {
-            return;
+        let Some(recording) = self.fold.rests() else { return };
+        let sources = self.store.sources();
+        let part = |s: &&SourceInfo| s.recording() == recording;
+        match sources.iter().find(|s| s.id == source) {
+            Some(next) if part(&next) => self.fold.resume(),
+            Some(SourceInfo { kind: SourceKind::File { .. }, .. })
+                if sources.iter().filter(part).any(|s| s.id > source) => {}
+            // An empty one that was to be the next part and did not come to be.
+            Some(SourceInfo { complete: true, packets: 0, .. })
+                if sources.iter().filter(part).any(|s| s.id > source) => {}
+            _ => {
+                self.fold.resume();
+                self.fold.end_source();
+            }
         }
-        let parts: Vec<SourceId> =
-            self.store.sources().iter().filter(|s| s.continues.is_some()).map(|s| s.id).collect();
-        if parts.contains(&source) {
-            self.fold.resume();
-        } else if parts.iter().all(|part| *part < source) {
-            self.fold.resume();
-            self.fold.end_source();
-        }
+    }
+
+    /// The recording of the source, if that goes on in a later part.
+    fn goes_on(&self) -> Option<SourceId> {
+        let sources = self.store.sources();
+        let recording = sources.iter().find(|s| s.id == self.source).map(SourceInfo::recording)?;
+        sources.iter().any(|s| s.id > self.source && s.recording() == recording).then_some(recording)
     }
 
     /// What is folded from now on is not live: on all cores, and not for those who watch.
-    pub fn leave_live(&mut self) -> Result<Option<LiveHub>, IndexerError> {
+    pub fn leave_live(&mut self) -> Result<Paused, IndexerError> {
         self.dissectors = Some(Dissectors::start()?);
         self.mode = Mode::Bulk;
         self.fold.output().live = false;
-        Ok(self.hub.take())
+        Ok(Paused { hub: self.hub.take(), latest: self.latest })
     }
 
     /// Follows a recording again.
-    pub fn be_live(&mut self, hub: Option<LiveHub>) {
+    pub fn be_live(&mut self, paused: Paused) {
         self.dissectors = None;
         self.mode = Mode::Live;
-        self.hub = hub;
+        (self.hub, self.latest) = (paused.hub, paused.latest);
         self.fold.output().live = self.hub.as_ref().is_some_and(|hub| hub.subscriptions() > 0);
     }
 
@@ -504,9 +523,9 @@ impl Driver {
     /// All packets of the source are folded: what waits for more is written.
     pub fn end_source(&mut self) -> Result<(), IndexerError> {
         self.note_missed();
-        match self.store.sources().iter().any(|s| s.continues == Some(self.source)) {
-            true => self.fold.suspend(),
-            false => self.fold.end_source(),
+        match self.goes_on() {
+            Some(recording) => self.fold.suspend(recording),
+            None => self.fold.end_source(),
         }
         self.in_shard.clear();
         self.dirty = true;

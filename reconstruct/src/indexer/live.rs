@@ -49,7 +49,8 @@ struct Shared {
     ended: AtomicBool,
     stats: Mutex<IndexerStats>,
     events: Mutex<Vec<FoldEvent>>,
-    observations: Mutex<Vec<Observation>>,
+    /// `None` while the recording rests.
+    observations: Mutex<Option<Vec<Observation>>>,
     renewing: Renewing,
     /// The part of the recording that is next.
     next: Mutex<Option<SourceId>>,
@@ -128,8 +129,8 @@ impl LiveIndexer {
         std::mem::take(&mut *guard(&self.shared.events))
     }
 
-    /// Sessions' signs of life, a second old at the most.
-    pub fn observations(&self) -> Vec<Observation> {
+    /// Sessions' signs of life, a second old at the most; `None` while something else is folded, so that there are none.
+    pub fn observations(&self) -> Option<Vec<Observation>> {
         guard(&self.shared.observations).clone()
     }
 
@@ -195,7 +196,8 @@ fn follow(of: &Following, hub: &LiveHub, shared: &Shared) -> Result<FoldStats, I
         }
         if told.elapsed() > TELL || stopping {
             told = Instant::now();
-            tell(&mut driver, shared, true);
+            let rests = guard(&shared.next).is_some();
+            tell(&mut driver, shared, !rests);
         }
         if step == Step::End
             && let Some(next) = guard(&shared.next).take()
@@ -260,10 +262,10 @@ fn pass_over(
     shared: &Shared,
 ) -> Result<(), IndexerError> {
     driver.end_source()?;
-    let hub = driver.leave_live()?;
+    let paused = driver.leave_live()?;
     tell(driver, shared, false);
     fold_before(driver, of, next, shared)?;
-    driver.be_live(hub);
+    driver.be_live(paused);
     driver.begin_source(next, &taps_of(&of.store, next));
     driver.commit()?;
     *guard(&shared.follows) = Some(next);
@@ -288,7 +290,7 @@ fn tell(driver: &mut Driver, shared: &Shared, live: bool) {
     events.extend(driver.take_events());
     let excess = events.len().saturating_sub(EVENTS_MAX);
     events.drain(..excess);
-    *guard(&shared.observations) = if live { driver.observations() } else { Vec::new() };
+    *guard(&shared.observations) = live.then(|| driver.observations());
 }
 
 fn guard<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {

@@ -186,6 +186,31 @@ fn counts(index: &Index, store: &Store) -> Vec<(String, u64, u64, u64)> {
     all
 }
 
+/// Of each stream the packets that are played of a time.
+fn played(
+    r: &Recording,
+    index: &Index,
+    (from, to): (CaptureTime, CaptureTime),
+) -> Vec<(String, Vec<(u64, u32)>)> {
+    let footage = Footage::with(r.store.clone(), index.clone(), None);
+    let mut all: Vec<_> = footage
+        .streams()
+        .unwrap()
+        .into_iter()
+        .map(|stream| {
+            let mut cursor = footage.cursor(stream.id, from, to, Start::Exact).unwrap();
+            let mut packets = Vec::new();
+            while let Some(packet) = cursor.next().unwrap() {
+                packets.push((packet.seq, packet.timestamp));
+            }
+            (stream.name, packets)
+        })
+        .filter(|(_, packets)| !packets.is_empty())
+        .collect();
+    all.sort();
+    all
+}
+
 /// Something else is taken in while a recording goes on: the recording is as if nothing had happened, connections that were in the middle of a
 /// packet included.
 fn interposed(taps: fn(Vec<Captured>) -> Vec<Captured>, cuts: &[usize]) {
@@ -213,7 +238,8 @@ fn interposed(taps: fn(Vec<Captured>) -> Vec<Captured>, cuts: &[usize]) {
         other_writers.into_iter().for_each(|w| w.finish().unwrap());
         store.close_source(other, others.len() as u64, None, None).unwrap();
 
-        let next = store.continue_source(lock, source, CaptureTime::MIN).unwrap();
+        let next = store.open_source(lock, SourceKind::Live, CaptureTime::MIN).unwrap();
+        store.continue_source(next, source).unwrap();
         let before = std::mem::replace(&mut writers, r.writers(next, &frames, interval));
         before.into_iter().for_each(|w| w.finish().unwrap());
         store.close_source(source, 0, None, None).unwrap();
@@ -231,6 +257,10 @@ fn interposed(taps: fn(Vec<Captured>) -> Vec<Captured>, cuts: &[usize]) {
     writers.into_iter().for_each(|w| w.finish().unwrap());
     indexer.finish().unwrap();
     store.close_source(source, 0, None, None).unwrap();
+    // Whoever plays it gets it whole, across all its parts.
+    let times = (frames[0].time, frames.last().unwrap().time);
+    let on_demand = played(&whole, &Index::open(&whole.store.index_dir()).unwrap(), times);
+    assert_eq!(played(&r, &index, times), on_demand, "at {cuts:?}");
     // The others are of the same camera at other times.
     let alone = Recording::new();
     for n in 0..cuts.len() {
