@@ -238,6 +238,11 @@ fn interposed(taps: fn(Vec<Captured>) -> Vec<Captured>, cuts: &[usize]) {
         other_writers.into_iter().for_each(|w| w.finish().unwrap());
         store.close_source(other, others.len() as u64, None, None).unwrap();
 
+        if n % 2 == 1 {
+            // A change-over that failed leaves an empty source behind, which is no part of anything.
+            let empty = store.open_source(lock, SourceKind::Live, CaptureTime::MIN).unwrap();
+            store.close_source(empty, 0, None, None).unwrap();
+        }
         let next = store.open_source(lock, SourceKind::Live, CaptureTime::MIN).unwrap();
         store.continue_source(next, source).unwrap();
         let before = std::mem::replace(&mut writers, r.writers(next, &frames, interval));
@@ -288,6 +293,12 @@ fn what_is_taken_in_meanwhile_interrupts_nothing() {
     for n in 0..6 {
         interposed(|frames| frames, &[2_000 + 137 * n, 2_300 + 411 * n, 9_001 + n]);
     }
+}
+
+/// Two files one after the other on a link that is quiet: the part between them has no packet.
+#[test]
+fn nor_does_a_part_without_a_packet() {
+    interposed(|frames| frames, &[3_001, 3_001, 3_001, 8_003]);
 }
 
 #[test]
