@@ -321,6 +321,12 @@ impl Taps<'_> {
                     copied.damage = Some(Damage { offset: at, kind: DamageKind::Time });
                     break;
                 }
+                Ok(Step::Record { time, original_len, data, .. })
+                    if data.is_empty() && RecordHeader::is_zero(time, original_len) =>
+                {
+                    copied.damage = Some(Damage { offset: at, kind: DamageKind::Zeroes });
+                    break;
+                }
                 Ok(Step::Record { interface, time, original_len, data }) => {
                     copied.packets += 1;
                     copied.quality.cut += u64::from((data.len() as u32) < original_len);
@@ -704,8 +710,16 @@ mod tests {
         let report = import(&store, &path).unwrap();
         assert_eq!(report.packets, 99);
         assert_eq!(report.damage.unwrap().offset, whole.len() as u64 - 16 - 139);
+        // A file that was reserved and not written to its end.
+        std::fs::write(&path, [&whole[..], &[0; 4_000]].concat()).unwrap();
+        let report = import(&store, &path).unwrap();
+        let damage = report.damage.unwrap();
+        assert_eq!(
+            (report.packets, damage.offset, damage.kind),
+            (100, whole.len() as u64, DamageKind::Zeroes)
+        );
         std::fs::write(&path, b"not a capture at all").unwrap();
         assert!(matches!(import(&store, &path), Err(ImportError::NotACapture { .. })));
-        assert_eq!(store.sources().len(), 1);
+        assert_eq!(store.sources().len(), 2);
     }
 }

@@ -102,6 +102,8 @@ pub enum DamageKind {
     Empty,
     /// A capture time that pcap's 32-bit seconds can't hold: it would come out as another.
     Time,
+    /// Neither a time nor a length: a file that was never written there, or lost what was.
+    Zeroes,
 }
 
 /// The length that was wrong.
@@ -134,6 +136,7 @@ impl fmt::Display for DamageKind {
             }
             Self::TooManyInterfaces => write!(f, "more than {MAX_INTERFACES} interfaces"),
             Self::Empty => write!(f, "the file is empty"),
+            Self::Zeroes => f.write_str("zeroes stand where a packet should"),
             Self::Time => write!(f, "a capture time before 1970 or after 2106, which can't be kept"),
         }
     }

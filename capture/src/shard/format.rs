@@ -47,6 +47,12 @@ impl RecordHeader {
         u32::try_from(time.nanos().div_euclid(1_000_000_000)).is_ok()
     }
 
+    /// Whether a packet's header would be one of zeroes, which is how reserved space is told from packets.
+    #[inline]
+    pub fn is_zero(time: CaptureTime, original_len: u32) -> bool {
+        original_len == 0 && (0..1_000_000_000).contains(&time.nanos())
+    }
+
     /// Times that it does not [hold](Self::holds) are clamped.
     #[inline]
     pub fn encode(self) -> [u8; RECORD_HEADER_LEN as usize] {
