@@ -111,7 +111,8 @@ fn every_command_works_beside_it() {
         &mut ffmpeg,
         &["-fflags", "nofillin", "-rtsp_transport", "tcp", "-i", lately],
     ));
-    assert!(theirs.len() > 40 && lately.len() > 20, "{} and {} frames", theirs.len(), lately.len());
+    // Two seconds of 15 pictures, of which up to one is not committed yet.
+    assert!(theirs.len() > 40 && lately.len() > 13, "{} and {} frames", theirs.len(), lately.len());
     drop(server);
 
     // The recorder makes its index anew, while it records and is watched.
