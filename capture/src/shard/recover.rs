@@ -55,6 +55,12 @@ pub fn recover(store: &Store, _lock: &WriterLock) -> Result<Vec<Recovered>, Stor
 fn sweep(store: &Store) -> Result<(), StoreError> {
     // An index that was being made anew beside the one that is there.
     let _ = std::fs::remove_dir_all(store.index_dir().with_extension("new"));
+    // The one before it, where the file system can't exchange two: it is the only one until the new one stands in its place.
+    let old = store.index_dir().with_extension("old");
+    let _ = match store.index_dir().exists() {
+        true => std::fs::remove_dir_all(old),
+        false => std::fs::rename(old, store.index_dir()),
+    };
     let dir = store.shards_dir();
     // A journal that was damaged may have known them: then they stay, and their numbers are not used again.
     let trusted = store.journal_damage() == 0;
