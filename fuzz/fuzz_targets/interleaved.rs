@@ -7,7 +7,7 @@ use reconstruct::span::Location;
 
 fuzz_target!(|data: &[u8]| {
     let Some((&syn, mut rest)) = data.split_first() else { return };
-    let mut sink = |event: InterleavedEvent<'_>| {
+    let mut sink = |event: &InterleavedEvent<'_>| {
         if let InterleavedEvent::Frame(f) = event {
             assert!(f.head.len() <= HEAD_MAX && f.head.len() <= usize::from(f.len));
             assert_eq!(f.pieces.iter().map(|p| p.len).sum::<u32>() + f.missing, u32::from(f.len));

@@ -11,9 +11,9 @@ fuzz_target!(|data: &[u8]| {
     let limits = TcpLimits { held_bytes_max: 2000, held_segments_max: 32, ..TcpLimits::default() };
     let mut connection = Connection::default();
     let mut framing = [Interleaved::default(), Interleaved::default()];
-    let mut sink = |side: Side, event: TcpEvent<'_>| {
+    let mut sink = |side: Side, event: &TcpEvent<'_>| {
         let framing = &mut framing[usize::from(side == Side::B)];
-        match event {
+        match *event {
             TcpEvent::Start { syn } => framing.handle_start(syn, &mut |_| {}),
             TcpEvent::Data { bytes, at, time } => framing.handle_data(bytes, at, time, &mut |_| {}),
             TcpEvent::Hole { len, .. } => framing.handle_hole(len, &mut |_| {}),

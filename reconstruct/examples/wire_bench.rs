@@ -65,10 +65,10 @@ fn tcp_path(packets: &[(usize, Vec<u8>)], framing: bool) -> u64 {
         let segment = Segment { seq, ack, flags, payload, len_on_wire: payload_len_on_wire, at };
         let (connection, interleaved) = &mut state[*flow];
         let now = CaptureTime::from_nanos(n as i64);
-        connection.handle_segment(&limits, Side::A, now, &segment, &mut |_, event| match event {
+        connection.handle_segment(&limits, Side::A, now, &segment, &mut |_, event| match *event {
             TcpEvent::Data { bytes, at, time } if framing => {
                 interleaved.handle_data(bytes, at, time, &mut |e| {
-                    if let InterleavedEvent::Frame(f) = e {
+                    if let InterleavedEvent::Frame(f) = *e {
                         frames += 1;
                         black_box(f);
                     }

@@ -22,40 +22,41 @@ pub const AUD: u8 = 9;
 pub const STAP_A: u8 = 24;
 /// Fragmentation unit.
 pub const FU_A: u8 = 28;
+/// Fragmentation unit with a decoding order number.
+pub const FU_B: u8 = 29;
 
 /// The type of a NAL unit (H.264 table 7-1) or of a packet (RFC 6184 table 1).
 pub fn nal_type(header: u8) -> u8 {
     header & 0x1f
 }
 
-/// What a payload says; see [`super::look`].
-pub fn look(head: &[u8], payload_len: usize) -> Look {
-    let Some(&header) = head.first() else { return Look::default() };
+/// Notes what a payload says; see [`super::look`].
+pub(super) fn look(look: &mut Look, head: &[u8], payload_len: usize) {
+    let Some(&header) = head.first() else { return };
     if header & 0x80 != 0 {
         // forbidden_zero_bit
-        return Look::malformed();
+        look.malformed = true;
+        return;
     }
-    let mut look = Look { starts_unit: true, ends_unit: true, ..Look::default() };
+    (look.starts_unit, look.ends_unit) = (true, true);
     match nal_type(header) {
-        1..=23 => {
-            let whole = payload_len <= head.len();
-            nal(&mut look, head, 0, whole);
-        }
-        STAP_A => aggregate(&mut look, head, payload_len),
-        FU_A | 29 => fragment(&mut look, head),
+        1..=23 => nal(look, head, 0, payload_len <= head.len()),
+        STAP_A => aggregate(look, head, payload_len),
+        FU_A | FU_B => fragment(look, head),
         // STAP-B, MTAP16, MTAP24: interleaved mode, which no camera was seen to use; 0, 30, 31 are reserved.
         _ => look.malformed = true,
     }
-    look
+}
+
+/// Whether the payload that begins so goes on with a unit that began in an earlier packet (RFC 6184 section 5.8).
+pub fn continues_unit(payload: &[u8]) -> bool {
+    matches!(payload, &[header, fu, ..] if matches!(nal_type(header), FU_A | FU_B) && fu & 0x80 == 0)
 }
 
 /// Takes note of the NAL unit (or its beginning) that stands at `at` in the payload.
 fn nal(look: &mut Look, bytes: &[u8], at: usize, whole: bool) {
     let Some(&header) = bytes.first() else { return };
     let kind = nal_type(header);
-    if look.nal_types.len() < MAX_NALS {
-        look.nal_types.push(kind);
-    }
     match kind {
         SLICE..=IDR => {
             look.vcl = true;
@@ -119,7 +120,6 @@ fn fragment(look: &mut Look, head: &[u8]) {
         let shown = if head.len() > body_at { 2 } else { 1 };
         nal(look, &beginning[..shown], 0, false);
     } else {
-        look.nal_types.push(kind);
         look.vcl = (SLICE..=IDR).contains(&kind);
     }
 }
@@ -256,6 +256,10 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
+    fn look(head: &[u8], payload_len: usize) -> Look {
+        super::super::look(Some(super::super::Codec::H264), head, payload_len)
+    }
+
     /// A sequence parameter set of x264, 640x480, constrained baseline, level 3.
     const SPS_VGA: [u8; 24] = [
         0x67, 0x42, 0xc0, 0x1e, 0xd9, 0x00, 0xa0, 0x3d, 0xa1, 0x00, 0x00, 0x03, 0x00, 0x01, 0x00, 0x00, 0x03,
@@ -266,7 +270,7 @@ mod tests {
     fn single_nal_units() {
         let idr = look(&[0x65, 0x88, 0x84], 1000);
         assert!(idr.clean && idr.vcl && idr.starts_unit && idr.ends_unit && !idr.prefix);
-        assert_eq!((idr.first_slice, &idr.nal_types[..]), (Some(true), &[IDR][..]));
+        assert_eq!(idr.first_slice, Some(true));
         let second_slice = look(&[0x65, 0x01], 1000);
         assert!(!second_slice.clean && second_slice.vcl);
         let p = look(&[0x41, 0x9a], 2);
@@ -283,7 +287,6 @@ mod tests {
         let l = look(&stap, stap.len());
         assert!(l.clean && l.opens && l.vcl && !l.malformed);
         assert_eq!(&l.parameter_sets[..], &[3..6, 8..10]);
-        assert_eq!(&l.nal_types[..], &[SPS, PPS, IDR]);
         let cut = look(&stap, stap.len() - 1);
         assert!(cut.malformed && cut.vcl && !cut.clean && cut.opens);
         stap[7] = 200;
@@ -299,6 +302,10 @@ mod tests {
         let end = look(&[0x7c, 0x45], 2);
         assert!(end.ends_unit && !end.starts_unit);
         assert!(look(&[0x7c], 1).malformed);
+        let continues: Vec<bool> = [&[0x7c, 0x85, 0x88][..], &[0x7c, 0x05, 0x88], &[0x7c, 0x45], &[0x7c], &[0x41, 0x05]]
+            .map(continues_unit)
+            .into();
+        assert_eq!(continues, [false, true, true, false, false]);
     }
 
     #[test]

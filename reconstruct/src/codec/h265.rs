@@ -36,31 +36,32 @@ pub fn is_irap(nal_type: u8) -> bool {
     (16..=CRA).contains(&nal_type)
 }
 
-/// What a payload says; see [`super::look`].
-pub fn look(head: &[u8], payload_len: usize) -> Look {
-    let Some(&[first, second]) = head.first_chunk::<2>() else { return Look::malformed() };
+/// Notes what a payload says; see [`super::look`].
+pub(super) fn look(look: &mut Look, head: &[u8], payload_len: usize) {
     // forbidden_zero_bit, and nuh_temporal_id_plus1, which is never 0 (H.265 section 7.4.2.2)
-    if first & 0x80 != 0 || second & 7 == 0 {
-        return Look::malformed();
-    }
-    let mut look = Look { starts_unit: true, ends_unit: true, ..Look::default() };
+    let Some(&[first, _]) = head.first_chunk::<2>().filter(|h| h[0] & 0x80 == 0 && h[1] & 7 != 0) else {
+        look.malformed = true;
+        return;
+    };
+    (look.starts_unit, look.ends_unit) = (true, true);
     match nal_type(first) {
-        0..=47 => nal(&mut look, head, 0, payload_len <= head.len()),
-        AP => aggregate(&mut look, head, payload_len),
-        FU => fragment(&mut look, head),
+        0..=47 => nal(look, head, 0, payload_len <= head.len()),
+        AP => aggregate(look, head, payload_len),
+        FU => fragment(look, head),
         // PACI (50) and the reserved types
         _ => look.malformed = true,
     }
-    look
+}
+
+/// Whether the payload that begins so goes on with a unit that began in an earlier packet (RFC 7798 section 4.4.3).
+pub fn continues_unit(payload: &[u8]) -> bool {
+    matches!(payload, &[header, _, fu, ..] if nal_type(header) == FU && fu & 0x80 == 0)
 }
 
 /// Takes note of the NAL unit (or its beginning) that stands at `at` in the payload.
 fn nal(look: &mut Look, bytes: &[u8], at: usize, whole: bool) {
     let Some(&header) = bytes.first() else { return };
     let kind = nal_type(header);
-    if look.nal_types.len() < MAX_NALS {
-        look.nal_types.push(kind);
-    }
     match kind {
         0..=31 => {
             look.vcl = true;
@@ -121,7 +122,6 @@ fn fragment(look: &mut Look, head: &[u8]) {
         let shown = if head.len() > 3 { 3 } else { 2 };
         nal(look, &beginning[..shown], 0, false);
     } else {
-        look.nal_types.push(kind);
         look.vcl = kind < VPS;
     }
 }
@@ -190,6 +190,10 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
+    fn look(head: &[u8], payload_len: usize) -> Look {
+        super::super::look(Some(super::super::Codec::H265), head, payload_len)
+    }
+
     #[test]
     fn single_nal_units() {
         let idr = look(&[0x26, 0x01, 0xaf], 1000);
@@ -214,6 +218,11 @@ mod tests {
         assert!(look(&[0x62, 1, 0x80 | CRA, 0x80], 1400).clean);
         let end = look(&[0x62, 1, 0x40 | CRA, 0x80], 1400);
         assert!(!end.clean && end.vcl && end.ends_unit && !end.starts_unit);
+        let continues: Vec<bool> =
+            [&[0x62, 1, 0x80 | CRA][..], &[0x62, 1, CRA], &[0x62, 1, 0x40 | CRA], &[0x62, 1], &[0x02, 1, 0]]
+                .map(continues_unit)
+                .into();
+        assert_eq!(continues, [false, true, true, false, false]);
     }
 
     #[test]

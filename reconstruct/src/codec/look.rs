@@ -35,8 +35,6 @@ pub struct Look {
     pub malformed: bool,
     /// Whole parameter sets, as ranges of the payload, NAL header included. Only those that lie in what was shown.
     pub parameter_sets: SmallVec<[Range<u32>; 3]>,
-    /// Types of the NAL units (of a fragment: of the unit it is a part of).
-    pub nal_types: SmallVec<[u8; 4]>,
 }
 
 impl Look {
@@ -52,19 +50,28 @@ impl Look {
 
 /// Looks at an RTP payload of `payload_len` bytes, of which `head` is the beginning: [`super::HEAD_LEN`] bytes are enough
 /// for all but parameter sets larger than that.
+#[inline]
 pub fn look(codec: Option<Codec>, head: &[u8], payload_len: usize) -> Look {
-    if head.is_empty() {
-        // Some cameras send empty packets to keep a NAT open.
-        return Look::default();
-    }
+    // Written in one place: copied from where its flags were set one by one, each packet waited for them.
+    let mut look = Look::default();
     match codec {
-        Some(Codec::H264) => h264::look(head, payload_len),
-        Some(Codec::H265) => h265::look(head, payload_len),
-        Some(Codec::Jpeg) => other::jpeg(head),
-        Some(Codec::Mpeg4) => other::mpeg4(head),
-        Some(Codec::Mp2t) => other::mp2t(head),
-        Some(Codec::Av1) => other::av1(head),
-        Some(codec) => Look::whole(matches!(codec.kind(), Some(Kind::Audio | Kind::Metadata))),
-        None => Look::whole(false),
+        // Some cameras send empty packets to keep a NAT open.
+        _ if head.is_empty() => {}
+        Some(Codec::H264) => h264::look(&mut look, head, payload_len),
+        Some(Codec::H265) => h265::look(&mut look, head, payload_len),
+        Some(Codec::Jpeg) => look = other::jpeg(head),
+        Some(Codec::Mpeg4) => look = other::mpeg4(head),
+        Some(Codec::Mp2t) => look = other::mp2t(head),
+        Some(Codec::Av1) => look = other::av1(head),
+        Some(codec) => look = Look::whole(matches!(codec.kind(), Some(Kind::Audio | Kind::Metadata))),
+        None => look = Look::whole(false),
     }
+    look
+}
+
+/// Whether nothing is to be seen in a payload that begins so, beyond that: it goes on with a unit that began in an earlier packet,
+/// whichever of the codecs with such units it is. Three bytes are enough to tell.
+#[inline]
+pub fn continues_unit(payload: &[u8]) -> bool {
+    h264::continues_unit(payload) || h265::continues_unit(payload)
 }

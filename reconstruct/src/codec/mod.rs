@@ -21,7 +21,7 @@ use serde::{Deserialize, Serialize};
 
 pub use access_unit::{AccessUnits, Placed};
 pub use guess::{GuessState, guess};
-pub use look::{Look, look};
+pub use look::{Look, continues_unit, look};
 
 /// How many bytes of an RTP payload the classifiers need to see, at most.
 pub const HEAD_LEN: usize = 256;

@@ -6,6 +6,7 @@
 use super::flows::Flows;
 use super::media::{FlowFacts, Media};
 use super::probe::{self, Probe, Unannounced};
+use super::recent::{Recent, RecentPacket};
 use super::session::Dealings;
 use super::world::World;
 use crate::index::{Carrier, PacketEntry};
@@ -19,7 +20,6 @@ use crate::tcp::{Connection, EndReason, HoleCause, Segment, Side, TcpEvent, TcpL
 use capture::{CaptureTime, ShardId, TapId};
 use serde::{Deserialize, Serialize};
 use smallvec::SmallVec;
-use std::collections::VecDeque;
 use std::net::SocketAddr;
 
 /// Captured packets of a direction that are remembered at the most: an interleaved frame of 64 KiB has 45 pieces of a full segment.
@@ -60,19 +60,10 @@ struct Direction {
     flow: Option<u32>,
     framing: Interleaved,
     text: MessageReader,
-    recent: VecDeque<Recent>,
+    recent: Recent,
     probes: Vec<(u8, Probe)>,
     bytes: u64,
     ended: bool,
-}
-
-/// A captured packet with payload.
-#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
-struct Recent {
-    tap: TapId,
-    shard: ShardId,
-    entry: u32,
-    carrier: Carrier,
 }
 
 /// A segment and where it was captured.
@@ -204,7 +195,7 @@ impl Conversation {
     pub fn fetch(&self, from: Side, payload: &[u8]) {
         let next = self.inside.sides[index(from)].framing.until_next();
         if let Some(header) = next.and_then(|n| payload.get(n..)) {
-            capture::prefetch(header, 1);
+            capture::prefetch(header, 2);
         }
     }
 
@@ -214,10 +205,7 @@ impl Conversation {
         if connection.deadline(limits).is_none_or(|deadline| deadline > now) {
             return;
         }
-        let Some(&Recent { tap, shard, .. }) = inside.sides.iter().filter_map(|d| d.recent.back()).next()
-        else {
-            return;
-        };
+        let Some(RecentPacket { tap, shard, .. }) = inside.newest() else { return };
         let mut context = Context { world, flows, tap, shard };
         connection
             .handle_timeout(limits, now, &mut |side, event| inside.handle(side, event, now, &mut context));
@@ -226,12 +214,11 @@ impl Conversation {
     /// Nothing more will come: the connection is given up, or the source is at its end.
     pub fn finish(&mut self, end: SessionEnd, flows: &Flows, world: &mut World) {
         let Self { connection, inside, last, .. } = self;
-        let newest = inside.sides.iter().filter_map(|d| d.recent.back()).next().copied();
-        if let Some(Recent { tap, shard, .. }) = newest {
+        if let Some(RecentPacket { tap, shard, .. }) = inside.newest() {
             let mut context = Context { world, flows, tap, shard };
             connection.finish(&mut |side, event| inside.handle(side, event, *last, &mut context));
             for side in [Side::A, Side::B] {
-                inside.feed(side, Input::Finish, &mut context);
+                inside.feed(side, &Input::Finish, &mut context);
             }
             inside.poll(&mut context);
         }
@@ -252,6 +239,11 @@ impl Inside {
         }
     }
 
+    /// The last packet with payload, of either side.
+    fn newest(&self) -> Option<RecentPacket> {
+        self.sides.iter().find_map(|d| d.recent.last())
+    }
+
     fn outlook(&self) -> Outlook {
         let silent = |d: &Direction| d.framing.is_dormant() && d.bytes > UNDECIDED_BYTES_MAX;
         if !self.rtsp && self.sides.iter().any(silent) { Outlook::Hopeless } else { Outlook::Open }
@@ -265,21 +257,21 @@ impl Inside {
         }
     }
 
-    fn handle(&mut self, side: Side, event: TcpEvent<'_>, now: CaptureTime, context: &mut Context<'_>) {
-        match event {
+    fn handle(&mut self, side: Side, event: &TcpEvent<'_>, now: CaptureTime, context: &mut Context<'_>) {
+        match *event {
             TcpEvent::Start { syn } => {
-                self.feed(side, Input::Start { syn }, context);
+                self.feed(side, &Input::Start { syn }, context);
                 self.sides[index(side)].ended = false;
             }
             TcpEvent::Data { bytes, at, time } => {
                 self.sides[index(side)].bytes += bytes.len() as u64;
-                self.feed(side, Input::Data { bytes, at, time }, context);
+                self.feed(side, &Input::Data { bytes, at, time }, context);
             }
             TcpEvent::Hole { len, cause } => {
                 if cause == HoleCause::Acked {
                     self.acknowledged(side, len, context.world);
                 }
-                self.feed(side, Input::Hole { len }, context);
+                self.feed(side, &Input::Hole { len }, context);
             }
             TcpEvent::End { reason } => self.handle_end(side, reason, now, context),
         }
@@ -298,7 +290,7 @@ impl Inside {
     }
 
     fn handle_end(&mut self, side: Side, reason: EndReason, now: CaptureTime, context: &mut Context<'_>) {
-        self.feed(side, Input::Finish, context);
+        self.feed(side, &Input::Finish, context);
         self.sides[index(side)].ended = true;
         let closed = match reason {
             EndReason::Fin if self.sides.iter().all(|d| d.ended) => Closed::Orderly,
@@ -324,14 +316,14 @@ impl Inside {
 
     /// Runs the framing of a side and takes what it finds.
     #[inline]
-    fn feed(&mut self, side: Side, input: Input<'_>, context: &mut Context<'_>) {
+    fn feed(&mut self, side: Side, input: &Input<'_>, context: &mut Context<'_>) {
         let Self { dialogue, dealings, sides, rtsp } = self;
         let Direction { from, to, flow, framing, text, recent, probes, .. } = &mut sides[index(side)];
         let mut way = Way { from: *from, to: *to, flow: *flow, recent, probes, dealings };
-        let sink = &mut |event: InterleavedEvent<'_>| match event {
-            InterleavedEvent::Frame(frame) => {
+        let sink = &mut |event: &InterleavedEvent<'_>| match *event {
+            InterleavedEvent::Frame(ref frame) => {
                 *rtsp = true;
-                way.handle_frame(&frame, context);
+                way.handle_frame(frame, context);
             }
             InterleavedEvent::Text { bytes, at, time } => {
                 text.push(bytes);
@@ -350,7 +342,7 @@ impl Inside {
             }
             InterleavedEvent::TextEnd | InterleavedEvent::Skipped { .. } => {}
         };
-        match input {
+        match *input {
             Input::Start { syn } => framing.handle_start(syn, sink),
             Input::Data { bytes, at, time } => framing.handle_data(bytes, at, time, sink),
             Input::Hole { len } => framing.handle_hole(len, sink),
@@ -385,7 +377,7 @@ impl Direction {
             flow: None,
             framing: Interleaved::default(),
             text: MessageReader::default(),
-            recent: VecDeque::new(),
+            recent: Recent::default(),
             probes: Vec::new(),
             bytes: 0,
             ended: false,
@@ -395,20 +387,13 @@ impl Direction {
     /// `held`: so many captured packets wait behind a hole.
     fn remember(&mut self, captured: &Captured<'_>, held: usize) {
         let wanted = (RECENT_MIN + held + self.framing.pieces_under_way()).min(RECENT_MAX);
-        while self.recent.len() >= wanted {
-            self.recent.pop_front();
-        }
-        let entry = captured.entry;
-        self.recent.push_back(Recent {
+        let packet = RecentPacket {
             tap: captured.tap,
             shard: captured.segment.at.shard,
             entry: captured.number,
-            carrier: Carrier {
-                payload_offset: u32::from(entry.payload_offset),
-                payload_captured: entry.payload_captured(),
-                header: entry.header,
-            },
-        });
+            carrier: Carrier::from(captured.entry),
+        };
+        self.recent.push(packet, wanted - 1);
     }
 }
 
@@ -417,7 +402,7 @@ struct Way<'a> {
     from: SocketAddr,
     to: SocketAddr,
     flow: Option<u32>,
-    recent: &'a VecDeque<Recent>,
+    recent: &'a Recent,
     probes: &'a mut Vec<(u8, Probe)>,
     dealings: &'a mut Dealings,
 }
@@ -446,9 +431,10 @@ impl Way<'_> {
         }
         match RtpPacket::parse(frame.head, usize::from(frame.len)) {
             Ok(rtp) => {
-                let (carriers, tap) = carriers_of(frame, self.recent, context.tap);
-                let media =
-                    Media::new(&rtp, u32::from(frame.len), (frame.time, tap), frame.pieces, &carriers);
+                let mut gathered = SmallVec::new();
+                let (carriers, tap) = self.recent.carriers(frame.pieces, &mut gathered);
+                let place = (frame.time, tap.unwrap_or(context.tap));
+                let media = Media::new(&rtp, u32::from(frame.len), place, frame.pieces, carriers);
                 let flow = || self.flow_facts(context.flows);
                 context.world.handle_rtp(track, &media, rtp.payload, flow);
             }
@@ -477,10 +463,11 @@ impl Way<'_> {
             place: (*tap, *shard),
             way: way(frame.channel),
         };
-        let (carriers, last_tap) = carriers_of(frame, recent, *tap);
-        let media = |rtp: &RtpPacket<'_>| {
-            Media::new(rtp, u32::from(frame.len), (frame.time, last_tap), frame.pieces, &carriers)
-        };
+        let mut gathered = SmallVec::new();
+        let (carriers, last_tap) = recent.carriers(frame.pieces, &mut gathered);
+        let place = (frame.time, last_tap.unwrap_or(*tap));
+        let media =
+            |rtp: &RtpPacket<'_>| Media::new(rtp, u32::from(frame.len), place, frame.pieces, carriers);
         let facts = || facts_of(flow, from, to, flows);
         self.probes[at].1.handle(&packet, &media, &facts, &mut self.dealings.session, world);
     }
@@ -512,22 +499,4 @@ fn facts_of(flow: Option<u32>, from: SocketAddr, to: SocketAddr, flows: &Flows) 
         dst: to,
         vlans: flow.map(|f| SmallVec::from_slice(f.vlans())).unwrap_or_default(),
     }
-}
-
-/// The captured packets of a frame's pieces, and the tap of the last.
-#[inline]
-fn carriers_of(frame: &Frame<'_>, recent: &VecDeque<Recent>, tap: TapId) -> (SmallVec<[Carrier; 2]>, TapId) {
-    let (mut carriers, mut last_tap) = (SmallVec::new(), tap);
-    for piece in frame.pieces {
-        let Some(found) = find_recent(recent, piece.at()) else { break };
-        last_tap = found.tap;
-        carriers.push(found.carrier);
-    }
-    (carriers, last_tap)
-}
-
-/// The captured packet of a piece: mostly one of the last.
-#[inline]
-fn find_recent(recent: &VecDeque<Recent>, at: Location) -> Option<&Recent> {
-    recent.iter().rev().find(|r| r.entry == at.entry && r.shard == at.shard)
 }

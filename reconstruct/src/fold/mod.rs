@@ -18,6 +18,7 @@ mod losses;
 mod media;
 mod output;
 mod probe;
+mod recent;
 mod segment;
 mod session;
 mod slab;

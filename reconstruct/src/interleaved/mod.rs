@@ -4,8 +4,8 @@
 //! '$' | channel (8) | length (16) | that many bytes of RTP or RTCP
 //! ```
 //!
-//! Owns the framing. Of a frame it touches the 4 bytes before it and the first [`HEAD_MAX`] of its content, the rest is told
-//! as pieces of captured packets: a frame in order costs some 150 ns (measured where most straddle
+//! Owns the framing. Of a frame it touches the 4 bytes before it and the first [`HEAD_MAX`] of its content (fewer where nothing is to be
+//! seen in them), the rest is told as pieces of captured packets: a frame in order costs some 150 ns (measured where most straddle
 //! two segments), whatever its length. Of RTSP text it only finds the end of
 //! a message (empty line, Content-Length); understanding it is [`crate::rtsp`]'s.
 //!
@@ -16,6 +16,9 @@
 mod search;
 mod text;
 
+use crate::codec::continues_unit;
+use crate::rtcp::looks_like_rtcp;
+use crate::rtp;
 use crate::span::{Location, Piece};
 use capture::CaptureTime;
 use search::Search;
@@ -25,6 +28,9 @@ use text::{Message, Step};
 
 /// Bytes kept of a frame's content.
 pub const HEAD_MAX: usize = 256;
+/// Bytes kept of its payload, if that goes on with a unit of an earlier one: the headers. Each cache line that is not copied is one less to
+/// wait for.
+const FRAGMENT_HEADERS: usize = 16;
 /// Bytes that are searched, and kept meanwhile: three frames of the greatest length and some.
 pub const SEARCH_MAX: usize = 256 << 10;
 /// Pieces of one frame: one of 64 KiB in segments of 536 bytes has 123. Further ones count as missing.
@@ -62,7 +68,8 @@ pub struct Frame<'a> {
     pub channel: u8,
     /// Length of the content.
     pub len: u16,
-    /// The first bytes of the content: at most [`HEAD_MAX`], and only up to the first hole.
+    /// The first bytes of the content: at most [`HEAD_MAX`], only up to the first hole, and of a later fragment of a unit maybe not more than the
+    /// headers.
     pub head: &'a [u8],
     /// Where the content lies, in order; holes are left out.
     pub pieces: &'a [Piece],
@@ -207,7 +214,7 @@ impl Interleaved {
     }
 
     /// A byte stream begins: with its first byte if `syn`.
-    pub fn handle_start(&mut self, syn: bool, sink: &mut impl FnMut(InterleavedEvent<'_>)) {
+    pub fn handle_start(&mut self, syn: bool, sink: &mut impl FnMut(&InterleavedEvent<'_>)) {
         self.finish(sink);
         self.channels = [0; 4];
         self.state = State::Beginning;
@@ -223,7 +230,7 @@ impl Interleaved {
         bytes: &[u8],
         at: Location,
         time: CaptureTime,
-        sink: &mut impl FnMut(InterleavedEvent<'_>),
+        sink: &mut impl FnMut(&InterleavedEvent<'_>),
     ) {
         if let Some(found) = self.read(Slice { bytes, at, time }, sink) {
             self.read_again(found, sink);
@@ -231,7 +238,7 @@ impl Interleaved {
     }
 
     /// Takes a hole of `len` bytes.
-    pub fn handle_hole(&mut self, len: u64, sink: &mut impl FnMut(InterleavedEvent<'_>)) {
+    pub fn handle_hole(&mut self, len: u64, sink: &mut impl FnMut(&InterleavedEvent<'_>)) {
         match &mut self.state {
             State::Frame => {
                 let within = len.min(u64::from(self.partial.remaining)) as u32;
@@ -264,7 +271,7 @@ impl Interleaved {
     }
 
     /// The byte stream ends: hands on what a search can make likely.
-    pub fn finish(&mut self, sink: &mut impl FnMut(InterleavedEvent<'_>)) {
+    pub fn finish(&mut self, sink: &mut impl FnMut(&InterleavedEvent<'_>)) {
         if let State::Searching(search) = &mut self.state
             && let Some(from) = search.likely(&self.channels)
         {
@@ -291,22 +298,22 @@ impl Interleaved {
         self.state = State::Searching(Box::default());
     }
 
-    fn skipped(&mut self, bytes: u64, sink: &mut impl FnMut(InterleavedEvent<'_>)) {
+    fn skipped(&mut self, bytes: u64, sink: &mut impl FnMut(&InterleavedEvent<'_>)) {
         if bytes > 0 {
             self.stats.skipped += bytes;
-            sink(InterleavedEvent::Skipped { bytes });
+            sink(&InterleavedEvent::Skipped { bytes });
         }
     }
 
-    fn break_text(&mut self, sink: &mut impl FnMut(InterleavedEvent<'_>)) {
+    fn break_text(&mut self, sink: &mut impl FnMut(&InterleavedEvent<'_>)) {
         self.stats.broken += 1;
-        sink(InterleavedEvent::Broken);
+        sink(&InterleavedEvent::Broken);
     }
 
     /// Reads what a search found. That can lead into the next search, and that one can find its place before the bytes of the
     /// first are used up: they stand on a stack.
     #[cold]
-    fn read_again(&mut self, found: Found, sink: &mut impl FnMut(InterleavedEvent<'_>)) {
+    fn read_again(&mut self, found: Found, sink: &mut impl FnMut(&InterleavedEvent<'_>)) {
         self.skipped(found.search.bytes_before(found.from), sink);
         let mut stack = vec![found.search.into_chunks(found.from)];
         while let Some(chunks) = stack.last_mut() {
@@ -325,7 +332,7 @@ impl Interleaved {
     }
 
     #[inline]
-    fn read(&mut self, mut s: Slice<'_>, sink: &mut impl FnMut(InterleavedEvent<'_>)) -> Option<Found> {
+    fn read(&mut self, mut s: Slice<'_>, sink: &mut impl FnMut(&InterleavedEvent<'_>)) -> Option<Found> {
         while !s.bytes.is_empty() {
             s = match &mut self.state {
                 State::Boundary => match self.whole_frame(s, sink) {
@@ -337,13 +344,13 @@ impl Interleaved {
                 State::Text(message) => {
                     let (n, step) = message.read(s.bytes);
                     if !message.is_broken() && n > 0 {
-                        sink(InterleavedEvent::Text { bytes: &s.bytes[..n], at: s.at, time: s.time });
+                        sink(&InterleavedEvent::Text { bytes: &s.bytes[..n], at: s.at, time: s.time });
                     }
                     match step {
                         Step::More => {}
                         Step::End => {
                             if !message.is_broken() {
-                                sink(InterleavedEvent::TextEnd);
+                                sink(&InterleavedEvent::TextEnd);
                             }
                             self.state = State::Boundary;
                         }
@@ -373,7 +380,7 @@ impl Interleaved {
     fn whole_frame<'a>(
         &mut self,
         s: Slice<'a>,
-        sink: &mut impl FnMut(InterleavedEvent<'_>),
+        sink: &mut impl FnMut(&InterleavedEvent<'_>),
     ) -> Option<Slice<'a>> {
         let (&[dollar, channel, high, low], content) = s.bytes.split_first_chunk::<4>()?;
         let len = u16::from_be_bytes([high, low]);
@@ -383,7 +390,7 @@ impl Interleaved {
         }
         self.count_frame(channel);
         let piece = [s.at.plus(4).piece(u32::from(len))];
-        sink(InterleavedEvent::Frame(Frame {
+        sink(&InterleavedEvent::Frame(Frame {
             channel,
             len,
             head: &content[..content.len().min(HEAD_MAX)],
@@ -428,7 +435,7 @@ impl Interleaved {
         s
     }
 
-    fn go_on_header<'a>(&mut self, s: Slice<'a>, sink: &mut impl FnMut(InterleavedEvent<'_>)) -> Slice<'a> {
+    fn go_on_header<'a>(&mut self, s: Slice<'a>, sink: &mut impl FnMut(&InterleavedEvent<'_>)) -> Slice<'a> {
         let State::Header(stash) = &mut self.state else { return s };
         let taken = s.first(4 - stash.bytes.len().min(4));
         stash.bytes.extend_from_slice(taken.bytes);
@@ -446,7 +453,7 @@ impl Interleaved {
             let mut begin = 0;
             for (piece, time) in &stash.runs {
                 let bytes = &header[begin..begin + piece.len as usize];
-                sink(InterleavedEvent::Text { bytes, at: piece.at(), time: *time });
+                sink(&InterleavedEvent::Text { bytes, at: piece.at(), time: *time });
                 begin += piece.len as usize;
             }
         } else {
@@ -471,12 +478,13 @@ impl Interleaved {
         self.state = State::Frame;
     }
 
-    fn go_on_frame<'a>(&mut self, s: Slice<'a>, sink: &mut impl FnMut(InterleavedEvent<'_>)) -> Slice<'a> {
+    fn go_on_frame<'a>(&mut self, s: Slice<'a>, sink: &mut impl FnMut(&InterleavedEvent<'_>)) -> Slice<'a> {
         let partial = &mut self.partial;
         let taken = s.first(partial.remaining as usize);
         let n = taken.bytes.len();
-        if partial.missing == 0 && partial.head.len() < HEAD_MAX {
-            let room = HEAD_MAX - partial.head.len();
+        let wanted = head_wanted(if partial.head.is_empty() { taken.bytes } else { &partial.head });
+        if partial.missing == 0 && partial.head.len() < wanted {
+            let room = wanted - partial.head.len();
             partial.head.extend_from_slice(&taken.bytes[..n.min(room)]);
         }
         partial.remaining -= n as u32;
@@ -493,12 +501,12 @@ impl Interleaved {
         s.skip(n)
     }
 
-    fn end_frame(&mut self, time: CaptureTime, sink: &mut impl FnMut(InterleavedEvent<'_>)) {
+    fn end_frame(&mut self, time: CaptureTime, sink: &mut impl FnMut(&InterleavedEvent<'_>)) {
         self.state = State::Boundary;
         self.count_frame(self.partial.channel);
         let partial = &self.partial;
         self.stats.damaged += u64::from(partial.missing > 0);
-        sink(InterleavedEvent::Frame(Frame {
+        sink(&InterleavedEvent::Frame(Frame {
             channel: partial.channel,
             len: partial.len,
             head: &partial.head,
@@ -509,7 +517,7 @@ impl Interleaved {
         }));
     }
 
-    fn go_on_search(&mut self, s: Slice<'_>, sink: &mut impl FnMut(InterleavedEvent<'_>)) -> Option<Found> {
+    fn go_on_search(&mut self, s: Slice<'_>, sink: &mut impl FnMut(&InterleavedEvent<'_>)) -> Option<Found> {
         let State::Searching(search) = &mut self.state else { return None };
         search.add(s.bytes, s.at, s.time);
         if let Some(from) = search.found(&self.channels) {
@@ -525,6 +533,16 @@ impl Interleaved {
         }
         None
     }
+}
+
+/// How much of a frame is looked at that begins so.
+#[inline]
+fn head_wanted(begin: &[u8]) -> usize {
+    // RTP (RFC 3550 section 5.1) without padding, of which the last byte tells, and without extension.
+    let Some(&first) = begin.first().filter(|first| **first >> 4 == 0b1000) else { return HEAD_MAX };
+    let payload_at = rtp::HEADER_LEN + 4 * usize::from(first & 0x0f);
+    let payload = begin.get(payload_at..).unwrap_or_default();
+    if continues_unit(payload) && !looks_like_rtcp(begin) { payload_at + FRAGMENT_HEADERS } else { HEAD_MAX }
 }
 
 /// RTP and RTCP both begin with version 2; nothing to see yet is no objection, nor is an empty frame.

@@ -36,14 +36,15 @@ struct Seen {
 }
 
 impl Seen {
-    fn add(&mut self, stream: &[u8], event: InterleavedEvent<'_>) {
-        match event {
+    fn add(&mut self, stream: &[u8], event: &InterleavedEvent<'_>) {
+        match *event {
             InterleavedEvent::Frame(f) => {
                 let piece = |p: &Piece| stream[p.offset as usize..][..p.len as usize].to_vec();
                 let content: Vec<u8> = f.pieces.iter().flat_map(piece).collect();
                 assert_eq!(content.len() as u32 + f.missing, u32::from(f.len));
                 if f.missing == 0 {
-                    assert_eq!(f.head, &content[..content.len().min(HEAD_MAX)]);
+                    let lens = head_wanted(&content).min(content.len())..=HEAD_MAX.min(content.len());
+                    assert!(lens.contains(&f.head.len()), "{} bytes of {}", f.head.len(), content.len());
                 }
                 assert!(content.starts_with(f.head));
                 self.frames.push((f.channel, content, f.missing));
@@ -193,7 +194,7 @@ fn other_protocols_sleep_and_wake() {
     assert!(framing.is_dormant());
     let mut messages = 0;
     framing.handle_data(REQUEST, at(0), CaptureTime::default(), &mut |e| {
-        messages += usize::from(e == InterleavedEvent::TextEnd);
+        messages += usize::from(*e == InterleavedEvent::TextEnd);
     });
     assert_eq!(messages, 1);
 }

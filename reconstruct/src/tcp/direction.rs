@@ -110,7 +110,7 @@ impl Direction {
         limits: &TcpLimits,
         now: CaptureTime,
         segment: &Segment<'_>,
-        sink: &mut impl FnMut(TcpEvent<'_>),
+        sink: &mut impl FnMut(&TcpEvent<'_>),
     ) -> bool {
         const UNUSUAL: u8 = TcpFlags::SYN.0 | TcpFlags::RST.0 | TcpFlags::FIN.0;
         let len = segment.payload.len();
@@ -133,7 +133,7 @@ impl Direction {
         limits: &TcpLimits,
         now: CaptureTime,
         segment: &Segment<'_>,
-        sink: &mut impl FnMut(TcpEvent<'_>),
+        sink: &mut impl FnMut(&TcpEvent<'_>),
     ) -> bool {
         let mut seq = segment.seq;
         if segment.flags.has(TcpFlags::RST) {
@@ -170,7 +170,7 @@ impl Direction {
         now: CaptureTime,
         seq: u32,
         len: u32,
-        sink: &mut impl FnMut(TcpEvent<'_>),
+        sink: &mut impl FnMut(&TcpEvent<'_>),
     ) -> bool {
         let steps = seq.wrapping_sub(self.next_seq) as i32;
         let near = steps.unsigned_abs() < FAR as u32;
@@ -216,7 +216,7 @@ impl Direction {
         limits: &TcpLimits,
         now: CaptureTime,
         ack: u32,
-        sink: &mut impl FnMut(TcpEvent<'_>),
+        sink: &mut impl FnMut(&TcpEvent<'_>),
     ) {
         let beyond = ack.wrapping_sub(self.next_seq) as i32;
         if beyond > 0 && beyond < FAR && self.phase == Phase::Open {
@@ -234,7 +234,7 @@ impl Direction {
     }
 
     /// The connection was reset by either side.
-    pub fn handle_reset(&mut self, now: CaptureTime, sink: &mut impl FnMut(TcpEvent<'_>)) {
+    pub fn handle_reset(&mut self, now: CaptureTime, sink: &mut impl FnMut(&TcpEvent<'_>)) {
         if self.phase == Phase::Open {
             self.close(now, EndReason::Reset, sink);
         }
@@ -252,13 +252,13 @@ impl Direction {
         &mut self,
         limits: &TcpLimits,
         now: CaptureTime,
-        sink: &mut impl FnMut(TcpEvent<'_>),
+        sink: &mut impl FnMut(&TcpEvent<'_>),
     ) {
         self.give_up(limits, now, sink);
     }
 
     /// The capture ends: hands on what is held, with its holes.
-    pub fn finish(&mut self, sink: &mut impl FnMut(TcpEvent<'_>)) {
+    pub fn finish(&mut self, sink: &mut impl FnMut(&TcpEvent<'_>)) {
         while let Some(front) = self.held.front() {
             let len = front.from - self.position;
             self.hole(len, HoleCause::Closed, sink);
@@ -266,17 +266,17 @@ impl Direction {
         }
     }
 
-    fn open(&mut self, seq: u32, syn: bool, sink: &mut impl FnMut(TcpEvent<'_>)) {
+    fn open(&mut self, seq: u32, syn: bool, sink: &mut impl FnMut(&TcpEvent<'_>)) {
         let stats = self.stats;
         *self = Self { phase: Phase::Open, first_seq: seq, next_seq: seq, stats, ..Self::default() };
-        sink(TcpEvent::Start { syn });
+        sink(&TcpEvent::Start { syn });
     }
 
-    fn close(&mut self, now: CaptureTime, reason: EndReason, sink: &mut impl FnMut(TcpEvent<'_>)) {
+    fn close(&mut self, now: CaptureTime, reason: EndReason, sink: &mut impl FnMut(&TcpEvent<'_>)) {
         self.finish(sink);
         self.acks.clear();
         self.phase = Phase::Closed { at: now };
-        sink(TcpEvent::End { reason });
+        sink(&TcpEvent::End { reason });
     }
 
     fn insert(
@@ -284,7 +284,7 @@ impl Direction {
         now: CaptureTime,
         seq: u32,
         segment: &Segment<'_>,
-        sink: &mut impl FnMut(TcpEvent<'_>),
+        sink: &mut impl FnMut(&TcpEvent<'_>),
     ) {
         let steps = i64::from(seq.wrapping_sub(self.next_seq) as i32);
         let len = u64::from(segment.len_on_wire);
@@ -331,7 +331,7 @@ impl Direction {
         self.held.insert(n, held);
     }
 
-    fn hand_on_part(&mut self, part: &Part<'_>, time: CaptureTime, sink: &mut impl FnMut(TcpEvent<'_>)) {
+    fn hand_on_part(&mut self, part: &Part<'_>, time: CaptureTime, sink: &mut impl FnMut(&TcpEvent<'_>)) {
         if !part.bytes.is_empty() {
             self.hand_on(part.bytes, part.at, time, sink);
         }
@@ -344,19 +344,19 @@ impl Direction {
         bytes: &[u8],
         at: Location,
         time: CaptureTime,
-        sink: &mut impl FnMut(TcpEvent<'_>),
+        sink: &mut impl FnMut(&TcpEvent<'_>),
     ) {
         self.advance(bytes.len() as u64);
         self.stats.bytes += bytes.len() as u64;
-        sink(TcpEvent::Data { bytes, at, time });
+        sink(&TcpEvent::Data { bytes, at, time });
     }
 
-    fn hole(&mut self, len: u64, cause: HoleCause, sink: &mut impl FnMut(TcpEvent<'_>)) {
+    fn hole(&mut self, len: u64, cause: HoleCause, sink: &mut impl FnMut(&TcpEvent<'_>)) {
         if len > 0 {
             self.advance(len);
             self.stats.holes += 1;
             self.stats.missing_bytes += len;
-            sink(TcpEvent::Hole { len, cause });
+            sink(&TcpEvent::Hole { len, cause });
         }
     }
 
@@ -370,7 +370,7 @@ impl Direction {
     }
 
     /// Hands on what is held and has become next.
-    fn release(&mut self, sink: &mut impl FnMut(TcpEvent<'_>)) {
+    fn release(&mut self, sink: &mut impl FnMut(&TcpEvent<'_>)) {
         while self.held.front().is_some_and(|h| h.from <= self.position) {
             let Some(held) = self.held.pop_front() else { return };
             self.held_bytes -= held.bytes.len();
@@ -383,7 +383,7 @@ impl Direction {
     }
 
     /// Gives up holes that were acknowledged, grew old, or keep too much waiting.
-    fn give_up(&mut self, limits: &TcpLimits, now: CaptureTime, sink: &mut impl FnMut(TcpEvent<'_>)) {
+    fn give_up(&mut self, limits: &TcpLimits, now: CaptureTime, sink: &mut impl FnMut(&TcpEvent<'_>)) {
         if now < self.hole_since {
             // The clock was set back: count from here.
             self.hole_since = now;
@@ -422,7 +422,7 @@ impl Direction {
         self.end_if_finished(now, sink);
     }
 
-    fn end_if_finished(&mut self, now: CaptureTime, sink: &mut impl FnMut(TcpEvent<'_>)) {
+    fn end_if_finished(&mut self, now: CaptureTime, sink: &mut impl FnMut(&TcpEvent<'_>)) {
         if self.phase == Phase::Open && self.fin.is_some_and(|fin| fin <= self.position) {
             self.close(now, EndReason::Fin, sink);
         }

@@ -59,7 +59,8 @@ pub struct Segment<'a> {
     pub at: Location,
 }
 
-/// What happens in one direction, in stream order.
+/// What happens in one direction, in stream order. Handed on by reference: moved from hand to hand as an enum, it is copied in other pieces than
+/// it was written in, and every packet waits for that.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum TcpEvent<'a> {
     /// A byte stream begins: at its first byte when its SYN was seen, else somewhere.
@@ -184,7 +185,7 @@ impl Connection {
         from: Side,
         now: CaptureTime,
         segment: &Segment<'_>,
-        sink: &mut impl FnMut(Side, TcpEvent<'_>),
+        sink: &mut impl FnMut(Side, &TcpEvent<'_>),
     ) {
         let (own, other) = match from {
             Side::A => (&mut self.from_a, &mut self.from_b),
@@ -209,14 +210,14 @@ impl Connection {
         &mut self,
         limits: &TcpLimits,
         now: CaptureTime,
-        sink: &mut impl FnMut(Side, TcpEvent<'_>),
+        sink: &mut impl FnMut(Side, &TcpEvent<'_>),
     ) {
         self.from_a.handle_timeout(limits, now, &mut |e| sink(Side::A, e));
         self.from_b.handle_timeout(limits, now, &mut |e| sink(Side::B, e));
     }
 
     /// The capture ends: hands on what is held, with its holes.
-    pub fn finish(&mut self, sink: &mut impl FnMut(Side, TcpEvent<'_>)) {
+    pub fn finish(&mut self, sink: &mut impl FnMut(Side, &TcpEvent<'_>)) {
         self.from_a.finish(&mut |e| sink(Side::A, e));
         self.from_b.finish(&mut |e| sink(Side::B, e));
     }

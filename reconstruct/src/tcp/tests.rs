@@ -31,8 +31,8 @@ struct Seen {
 }
 
 impl Seen {
-    fn add(&mut self, event: TcpEvent<'_>) {
-        match event {
+    fn add(&mut self, event: &TcpEvent<'_>) {
+        match *event {
             TcpEvent::Start { syn } => self.starts.push(syn),
             TcpEvent::Data { bytes, at, .. } => {
                 assert!(!bytes.is_empty());
