@@ -184,6 +184,7 @@ pub enum RtpError {
 
 impl<'a> RtpPacket<'a> {
     /// Parses the beginning of a packet of `wire_len` bytes, of which `present` were captured (or are at hand).
+    #[inline]
     pub fn parse(present: &'a [u8], wire_len: usize) -> Result<Self, RtpError> {
         let wire_len = wire_len.max(present.len());
         let Some(fixed) = present.first_chunk::<HEADER_LEN>() else {

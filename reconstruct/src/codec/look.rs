@@ -42,6 +42,24 @@ impl Look {
         Look { malformed: true, ..Look::default() }
     }
 
+    /// Looks at a payload as [`look`] does, from nothing seen yet. It stays where it is: copied from where its flags were set one by one, it has to
+    /// wait until all of them have arrived there.
+    #[inline]
+    pub fn note(&mut self, codec: Option<Codec>, head: &[u8], payload_len: usize) {
+        match codec {
+            // Some cameras send empty packets to keep a NAT open.
+            _ if head.is_empty() => {}
+            Some(Codec::H264) => h264::look(self, head, payload_len),
+            Some(Codec::H265) => h265::look(self, head, payload_len),
+            Some(Codec::Jpeg) => *self = other::jpeg(head),
+            Some(Codec::Mpeg4) => *self = other::mpeg4(head),
+            Some(Codec::Mp2t) => *self = other::mp2t(head),
+            Some(Codec::Av1) => *self = other::av1(head),
+            Some(codec) => *self = Look::whole(matches!(codec.kind(), Some(Kind::Audio | Kind::Metadata))),
+            None => *self = Look::whole(false),
+        }
+    }
+
     /// Every packet is a whole unit and stands for itself.
     pub(super) fn whole(clean: bool) -> Look {
         Look { clean, vcl: true, starts_unit: true, ends_unit: true, ..Look::default() }
@@ -50,22 +68,9 @@ impl Look {
 
 /// Looks at an RTP payload of `payload_len` bytes, of which `head` is the beginning: [`super::HEAD_LEN`] bytes are enough
 /// for all but parameter sets larger than that.
-#[inline]
 pub fn look(codec: Option<Codec>, head: &[u8], payload_len: usize) -> Look {
-    // Written in one place: copied from where its flags were set one by one, each packet waited for them.
     let mut look = Look::default();
-    match codec {
-        // Some cameras send empty packets to keep a NAT open.
-        _ if head.is_empty() => {}
-        Some(Codec::H264) => h264::look(&mut look, head, payload_len),
-        Some(Codec::H265) => h265::look(&mut look, head, payload_len),
-        Some(Codec::Jpeg) => look = other::jpeg(head),
-        Some(Codec::Mpeg4) => look = other::mpeg4(head),
-        Some(Codec::Mp2t) => look = other::mp2t(head),
-        Some(Codec::Av1) => look = other::av1(head),
-        Some(codec) => look = Look::whole(matches!(codec.kind(), Some(Kind::Audio | Kind::Metadata))),
-        None => look = Look::whole(false),
-    }
+    look.note(codec, head, payload_len);
     look
 }
 

@@ -8,7 +8,7 @@ use super::media::{Held, Media};
 use super::output::{FoldStats, LiveMedia, Output};
 use super::segment::Segment;
 use super::streams::{SegmentEnd, Sender, Streams};
-use crate::codec::{AccessUnits, Codec, GuessState, Placed, guess, look};
+use crate::codec::{AccessUnits, Codec, GuessState, Look, Placed, guess, look};
 use crate::index::{IndexBatch, MediaView};
 use crate::model::{GapCause, GapEvidence, GapRow, NextIds, SegmentRow, StreamId};
 use crate::rtp::{RtpTimestamp, SequenceNumber};
@@ -289,7 +289,8 @@ impl Source {
         publish: bool,
         sinks: &mut Sinks<'_>,
     ) {
-        let look = look(self.codec, payload, media.head.payload_len as usize);
+        let mut look = Look::default();
+        look.note(self.codec, payload, media.head.payload_len as usize);
         let placed = self.units.handle(RtpTimestamp(media.head.timestamp), media.head.marker, &look);
         if let Some(codec) = self.codec {
             for range in &look.parameter_sets {

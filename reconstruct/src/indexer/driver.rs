@@ -21,7 +21,7 @@ use std::time::{Duration, Instant};
 /// How long a packet waits for a quiet tap of the same source that has not said how far it is.
 const SKEW: Duration = Duration::from_millis(250);
 /// Chunks (about 1 MiB each) of a tap that are known and not folded, in bulk: the one that is being folded, and those that other cores take
-/// apart meanwhile.
+/// apart meanwhile. Refilled when half are left: each time the other cores may have to be woken, which takes as long as folding some packets.
 const AHEAD_BULK: usize = 8;
 /// Likewise live: one is folded while the next is written.
 const AHEAD_LIVE: usize = 2;
@@ -322,7 +322,8 @@ impl Driver {
         let (mut ended, mut fresh) = (true, Vec::new());
         for feed in &mut self.feeds {
             let room = match self.mode {
-                Mode::Bulk => AHEAD_BULK.saturating_sub(feed.ahead()),
+                Mode::Bulk if feed.ahead() > AHEAD_BULK / 2 => 0,
+                Mode::Bulk => AHEAD_BULK - feed.ahead(),
                 Mode::Live => usize::from(feed.ahead() < AHEAD_LIVE),
             };
             if room == 0 {
