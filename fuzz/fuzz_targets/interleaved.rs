@@ -3,7 +3,7 @@
 use capture::{CaptureTime, ShardId};
 use libfuzzer_sys::fuzz_target;
 use reconstruct::interleaved::{HEAD_MAX, Interleaved, InterleavedEvent, SEARCH_MAX};
-use reconstruct::span::Location;
+use reconstruct::span::{Location, Slice};
 
 fuzz_target!(|data: &[u8]| {
     let Some((&syn, mut rest)) = data.split_first() else { return };
@@ -24,7 +24,7 @@ fuzz_target!(|data: &[u8]| {
         let bytes = &tail[..usize::from(len).min(tail.len())];
         rest = &tail[bytes.len()..];
         let at = Location { shard: ShardId(0), record: 0, entry: 0, offset: 0 };
-        framing.handle_data(bytes, at, CaptureTime::default(), &mut sink);
+        framing.handle_data(&Slice { bytes, at, time: CaptureTime::default() }, &mut sink);
         assert!(framing.held_bytes() <= SEARCH_MAX + 256);
     }
     framing.finish(&mut sink);

@@ -3,7 +3,7 @@
 use capture::{CaptureTime, ShardId};
 use libfuzzer_sys::fuzz_target;
 use reconstruct::interleaved::Interleaved;
-use reconstruct::span::Location;
+use reconstruct::span::{Location, Slice};
 use reconstruct::tcp::{Connection, Segment, Side, TcpEvent, TcpLimits};
 use reconstruct::wire::TcpFlags;
 
@@ -15,7 +15,7 @@ fuzz_target!(|data: &[u8]| {
         let framing = &mut framing[usize::from(side == Side::B)];
         match *event {
             TcpEvent::Start { syn } => framing.handle_start(syn, &mut |_| {}),
-            TcpEvent::Data { bytes, at, time } => framing.handle_data(bytes, at, time, &mut |_| {}),
+            TcpEvent::Data(data) => framing.handle_data(data, &mut |_| {}),
             TcpEvent::Hole { len, .. } => framing.handle_hole(len, &mut |_| {}),
             TcpEvent::End { .. } => framing.finish(&mut |_| {}),
         }
@@ -23,20 +23,21 @@ fuzz_target!(|data: &[u8]| {
     let mut rest = data;
     let mut now = 0;
     while let [flags, seq_high, seq_low, ack_high, ack_low, len, cut, far, tail @ ..] = rest {
-        let payload = &tail[..usize::from(*len).min(tail.len())];
-        rest = &tail[payload.len()..];
+        let bytes = &tail[..usize::from(*len).min(tail.len())];
+        rest = &tail[bytes.len()..];
         now += i64::from(far & 0x7f) * 10_000_000;
         let base = if far & 0x80 != 0 { 0x9000_0000 } else { 0 };
+        let at = Location { shard: ShardId(0), record: 0, entry: 0, offset: 0 };
+        let payload = &Slice { bytes, at, time: CaptureTime::from_nanos(now) };
         let segment = Segment {
             seq: base + u32::from(u16::from_be_bytes([*seq_high, *seq_low])),
             ack: base + u32::from(u16::from_be_bytes([*ack_high, *ack_low])),
             flags: TcpFlags(flags & 0x1f),
             payload,
-            len_on_wire: payload.len() as u32 + u32::from(cut & 0x0f),
-            at: Location { shard: ShardId(0), record: 0, entry: 0, offset: 0 },
+            len_on_wire: bytes.len() as u32 + u32::from(cut & 0x0f),
         };
         let side = if flags & 0x80 != 0 { Side::B } else { Side::A };
-        connection.handle_segment(&limits, side, CaptureTime::from_nanos(now), &segment, &mut sink);
+        connection.handle_segment(&limits, side, &segment, &mut sink);
         assert!(connection.held_bytes() <= 2 * (2000 + 255));
     }
     connection.finish(&mut sink);

@@ -6,7 +6,7 @@ use reconstruct::interleaved::{Interleaved, InterleavedEvent};
 use reconstruct::recognise::Recogniser;
 use reconstruct::rtp::RtpPacket;
 use reconstruct::sequence::SequenceTracker;
-use reconstruct::span::Location;
+use reconstruct::span::{Location, Slice};
 use reconstruct::tcp::{Connection, Segment, Side, TcpEvent, TcpLimits};
 use reconstruct::wire::{Transport, dissect_record, offset_in};
 use std::hint::black_box;
@@ -62,12 +62,12 @@ fn tcp_path(packets: &[(usize, Vec<u8>)], framing: bool) -> u64 {
             entry: n as u32,
             offset: offset_in(p, payload),
         };
-        let segment = Segment { seq, ack, flags, payload, len_on_wire: payload_len_on_wire, at };
+        let payload = &Slice { bytes: payload, at, time: CaptureTime::from_nanos(n as i64) };
+        let segment = Segment { seq, ack, flags, payload, len_on_wire: payload_len_on_wire };
         let (connection, interleaved) = &mut state[*flow];
-        let now = CaptureTime::from_nanos(n as i64);
-        connection.handle_segment(&limits, Side::A, now, &segment, &mut |_, event| match *event {
-            TcpEvent::Data { bytes, at, time } if framing => {
-                interleaved.handle_data(bytes, at, time, &mut |e| {
+        connection.handle_segment(&limits, Side::A, &segment, &mut |_, event| match *event {
+            TcpEvent::Data(data) if framing => {
+                interleaved.handle_data(data, &mut |e| {
                     if let InterleavedEvent::Frame(f) = *e {
                         frames += 1;
                         black_box(f);

@@ -3,7 +3,7 @@
 //! Everything above the transport layer is a list of pieces of packets: a UDP datagram is one piece, a fragmented one or an
 //! RTP packet carried over TCP is several. Nothing here copies bytes; a location is 24 bytes, a piece 32.
 
-use capture::ShardId;
+use capture::{CaptureTime, ShardId};
 use serde::{Deserialize, Serialize};
 
 /// The place of one byte: in a packet's record of a shard.
@@ -58,5 +58,39 @@ impl Piece {
         self.shard == other.shard
             && self.record == other.record
             && u64::from(self.offset) + u64::from(self.len) == u64::from(other.offset)
+    }
+}
+
+/// Bytes at hand, where they lie and when they were captured.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Slice<'a> {
+    /// The bytes.
+    pub bytes: &'a [u8],
+    /// Where the first lies.
+    pub at: Location,
+    /// When they were captured.
+    pub time: CaptureTime,
+}
+
+impl Slice<'_> {
+    /// Without the first `n` bytes.
+    #[inline]
+    #[must_use]
+    pub fn skip(self, n: usize) -> Self {
+        let n = n.min(self.bytes.len());
+        Self { bytes: &self.bytes[n..], at: self.at.plus(n as u32), ..self }
+    }
+
+    /// The first `n` bytes.
+    #[inline]
+    #[must_use]
+    pub fn first(self, n: usize) -> Self {
+        Self { bytes: &self.bytes[..n.min(self.bytes.len())], ..self }
+    }
+
+    /// Where they lie.
+    #[inline]
+    pub fn piece(self) -> Piece {
+        self.at.piece(self.bytes.len() as u32)
     }
 }

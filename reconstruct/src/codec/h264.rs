@@ -302,9 +302,10 @@ mod tests {
         let end = look(&[0x7c, 0x45], 2);
         assert!(end.ends_unit && !end.starts_unit);
         assert!(look(&[0x7c], 1).malformed);
-        let continues: Vec<bool> = [&[0x7c, 0x85, 0x88][..], &[0x7c, 0x05, 0x88], &[0x7c, 0x45], &[0x7c], &[0x41, 0x05]]
-            .map(continues_unit)
-            .into();
+        let continues: Vec<bool> =
+            [&[0x7c, 0x85, 0x88][..], &[0x7c, 0x05, 0x88], &[0x7c, 0x45], &[0x7c], &[0x41, 0x05]]
+                .map(continues_unit)
+                .into();
         assert_eq!(continues, [false, true, true, false, false]);
     }
 

@@ -15,7 +15,7 @@ use crate::model::{FlowId, FlowKind, SessionEnd, Transport};
 use crate::rtcp::looks_like_rtcp;
 use crate::rtp::RtpPacket;
 use crate::rtsp::{Closed, Dialogue, End, MessageReader};
-use crate::span::Location;
+use crate::span::Slice;
 use crate::tcp::{Connection, EndReason, HoleCause, Segment, Side, TcpEvent, TcpLimits};
 use capture::{CaptureTime, ShardId, TapId};
 use serde::{Deserialize, Serialize};
@@ -68,7 +68,6 @@ struct Direction {
 
 /// A segment and where it was captured.
 pub struct Captured<'a> {
-    pub now: CaptureTime,
     pub tap: TapId,
     pub entry: &'a PacketEntry,
     pub number: u32,
@@ -94,7 +93,7 @@ struct Context<'a> {
 /// What a framing is given.
 enum Input<'a> {
     Start { syn: bool },
-    Data { bytes: &'a [u8], at: Location, time: CaptureTime },
+    Data(&'a Slice<'a>),
     Hole { len: u64 },
     Finish,
 }
@@ -171,20 +170,21 @@ impl Conversation {
         flows: &Flows,
         world: &mut World,
     ) -> Outlook {
-        self.last = self.last.max(captured.now);
-        let Self { connection, inside, acks, .. } = self;
         let segment = &captured.segment;
-        if !segment.payload.is_empty() {
+        let now = segment.payload.time;
+        self.last = self.last.max(now);
+        let Self { connection, inside, acks, .. } = self;
+        if !segment.payload.bytes.is_empty() {
             inside.sides[index(from)].remember(captured, connection.direction(from).held_segments());
         }
         let acked = &mut acks[index(from)];
         if segment.ack.wrapping_sub(*acked) as i32 > 0 || *acked == 0 {
             *acked = segment.ack;
-            inside.sign_of_life(from, captured.now, world);
+            inside.sign_of_life(from, now, world);
         }
-        let mut context = Context { world, flows, tap: captured.tap, shard: segment.at.shard };
-        connection.handle_segment(limits, from, captured.now, segment, &mut |side, event| {
-            inside.handle(side, event, captured.now, &mut context);
+        let mut context = Context { world, flows, tap: captured.tap, shard: segment.payload.at.shard };
+        connection.handle_segment(limits, from, segment, &mut |side, event| {
+            inside.handle(side, event, now, &mut context);
         });
         inside.outlook()
     }
@@ -263,9 +263,9 @@ impl Inside {
                 self.feed(side, &Input::Start { syn }, context);
                 self.sides[index(side)].ended = false;
             }
-            TcpEvent::Data { bytes, at, time } => {
-                self.sides[index(side)].bytes += bytes.len() as u64;
-                self.feed(side, &Input::Data { bytes, at, time }, context);
+            TcpEvent::Data(data) => {
+                self.sides[index(side)].bytes += data.bytes.len() as u64;
+                self.feed(side, &Input::Data(data), context);
             }
             TcpEvent::Hole { len, cause } => {
                 if cause == HoleCause::Acked {
@@ -344,7 +344,7 @@ impl Inside {
         };
         match *input {
             Input::Start { syn } => framing.handle_start(syn, sink),
-            Input::Data { bytes, at, time } => framing.handle_data(bytes, at, time, sink),
+            Input::Data(data) => framing.handle_data(data, sink),
             Input::Hole { len } => framing.handle_hole(len, sink),
             Input::Finish => framing.finish(sink),
         }
@@ -389,7 +389,7 @@ impl Direction {
         let wanted = (RECENT_MIN + held + self.framing.pieces_under_way()).min(RECENT_MAX);
         let packet = RecentPacket {
             tap: captured.tap,
-            shard: captured.segment.at.shard,
+            shard: captured.segment.payload.at.shard,
             entry: captured.number,
             carrier: Carrier::from(captured.entry),
         };
@@ -431,10 +431,9 @@ impl Way<'_> {
         }
         match RtpPacket::parse(frame.head, usize::from(frame.len)) {
             Ok(rtp) => {
-                let mut gathered = SmallVec::new();
-                let (carriers, tap) = self.recent.carriers(frame.pieces, &mut gathered);
-                let place = (frame.time, tap.unwrap_or(context.tap));
-                let media = Media::new(&rtp, u32::from(frame.len), place, frame.pieces, carriers);
+                let (mut gathered, mut tap) = (SmallVec::new(), context.tap);
+                let carriers = self.recent.carriers(frame.pieces, &mut gathered, &mut tap);
+                let media = Media::new(&rtp, u32::from(frame.len), (frame.time, tap), frame.pieces, carriers);
                 let flow = || self.flow_facts(context.flows);
                 context.world.handle_rtp(track, &media, rtp.payload, flow);
             }
@@ -463,11 +462,10 @@ impl Way<'_> {
             place: (*tap, *shard),
             way: way(frame.channel),
         };
-        let mut gathered = SmallVec::new();
-        let (carriers, last_tap) = recent.carriers(frame.pieces, &mut gathered);
-        let place = (frame.time, last_tap.unwrap_or(*tap));
-        let media =
-            |rtp: &RtpPacket<'_>| Media::new(rtp, u32::from(frame.len), place, frame.pieces, carriers);
+        let (mut gathered, mut last_tap) = (SmallVec::new(), *tap);
+        let carriers = recent.carriers(frame.pieces, &mut gathered, &mut last_tap);
+        let last = (frame.time, last_tap);
+        let media = |rtp: &RtpPacket<'_>| Media::new(rtp, u32::from(frame.len), last, frame.pieces, carriers);
         let facts = || facts_of(flow, from, to, flows);
         self.probes[at].1.handle(&packet, &media, &facts, &mut self.dealings.session, world);
     }

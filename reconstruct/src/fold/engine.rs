@@ -13,7 +13,7 @@ use crate::defrag::Defragmenter;
 use crate::index::{Carrier, HeaderFields, PacketEntry};
 use crate::model::{FlowId, FlowKey, FlowKind, NextIds, SessionEnd};
 use crate::rtp::RtpPacket;
-use crate::span::{Location, Piece};
+use crate::span::{Location, Piece, Slice};
 use crate::tcp::{Segment, Side, TcpLimits};
 use crate::wire::{Fragment, IpPair, TcpFlags};
 use capture::{CaptureTime, LinkType, RECORD_HEADER_LEN, ShardId, SourceId, TapId};
@@ -573,15 +573,10 @@ impl Fold {
         let Detail::Tcp { seq, ack, flags } = d.detail else { return };
         let Self { flows, conversations, world, tcp_limits, .. } = self;
         let Some(talk) = conversations.get_mut(conversation) else { return };
-        let segment = Segment {
-            seq,
-            ack,
-            flags,
-            payload: d.payload(data),
-            len_on_wire: d.payload_len,
-            at: Location { shard: place.shard, record: d.record, entry: number, offset: d.payload_offset },
-        };
-        let captured = Captured { now: d.time, tap: place.tap, entry, number, segment };
+        let at = Location { shard: place.shard, record: d.record, entry: number, offset: d.payload_offset };
+        let payload = Slice { bytes: d.payload(data), at, time: d.time };
+        let segment = Segment { seq, ack, flags, payload: &payload, len_on_wire: d.payload_len };
+        let captured = Captured { tap: place.tap, entry, number, segment };
         let side = if from_a { Side::A } else { Side::B };
         if talk.handle(tcp_limits, side, &captured, flows, world) == Outlook::Hopeless {
             let both: Vec<u32> = talk.flows().collect();

@@ -63,15 +63,16 @@ impl Recent {
         there.iter().rposition(|p| p.2 == piece.entry && p.1 == piece.shard).map(|n| self.from + n)
     }
 
-    /// The captured packets of a frame's pieces, up to the first that is not known any more, and the tap of the last. They lie one behind the
-    /// other unless packets came in another order; then they are put into `gathered`.
+    /// The captured packets of a frame's pieces, up to the first that is not known any more. They lie one behind the other unless packets came
+    /// in another order; then they are put into `gathered`. `tap` becomes that of the last.
     #[inline]
     pub fn carriers<'a>(
         &'a self,
         pieces: &[Piece],
         gathered: &'a mut SmallVec<[Carrier; 2]>,
-    ) -> (&'a [Carrier], Option<TapId>) {
-        let Some(first) = pieces.first().and_then(|piece| self.find(piece)) else { return (&[], None) };
+        tap: &mut TapId,
+    ) -> &'a [Carrier] {
+        let Some(first) = pieces.first().and_then(|piece| self.find(piece)) else { return &[] };
         let end = first + pieces.len();
         let follows = |(place, piece): (&(TapId, ShardId, u32), &Piece)| {
             place.2 == piece.entry && place.1 == piece.shard
@@ -79,14 +80,14 @@ impl Recent {
         if let Some(places) = self.places.get(first..end)
             && places.iter().zip(pieces).all(follows)
         {
-            return (&self.carriers[first..end], places.last().map(|p| p.0));
+            *tap = places.last().map_or(*tap, |p| p.0);
+            return &self.carriers[first..end];
         }
-        let mut tap = None;
         for found in pieces.iter().map_while(|piece| self.find(piece)) {
-            tap = Some(self.places[found].0);
+            *tap = self.places[found].0;
             gathered.push(self.carriers[found]);
         }
-        (gathered, tap)
+        gathered
     }
 }
 
@@ -117,28 +118,28 @@ mod tests {
         RecentPacket { tap: TapId(entry % 2), shard: ShardId(7), entry, carrier }
     }
 
-    fn carriers(recent: &Recent, entries: &[u32]) -> (Vec<u32>, Option<TapId>) {
+    fn carriers(recent: &Recent, entries: &[u32]) -> (Vec<u32>, TapId) {
         let piece = |&entry: &u32| Piece { shard: ShardId(7), record: 0, entry, offset: 0, len: 1 };
         let pieces: Vec<Piece> = entries.iter().map(piece).collect();
-        let mut gathered = SmallVec::new();
-        let (carriers, tap) = recent.carriers(&pieces, &mut gathered);
+        let (mut gathered, mut tap) = (SmallVec::new(), TapId(9));
+        let carriers = recent.carriers(&pieces, &mut gathered, &mut tap);
         (carriers.iter().map(|c| c.payload_offset).collect(), tap)
     }
 
     #[test]
     fn the_last_ones_are_known_in_any_order() {
         let mut recent = Recent::default();
-        assert_eq!(carriers(&recent, &[0]), (vec![], None));
+        assert_eq!(carriers(&recent, &[0]), (vec![], TapId(9)));
         for entry in 0..1000 {
             recent.push(packet(entry), 5);
             assert!(recent.iter().len() == 6.min(entry as usize + 1) && recent.places.capacity() <= 16);
             assert_eq!(recent.last().map(|p| p.entry), Some(entry));
         }
-        assert_eq!(carriers(&recent, &[996, 997, 998]), (vec![996, 997, 998], Some(TapId(0))));
-        assert_eq!(carriers(&recent, &[999, 997, 998]), (vec![999, 997, 998], Some(TapId(0))));
-        assert_eq!(carriers(&recent, &[998, 999, 1000, 997]), (vec![998, 999], Some(TapId(1))));
-        assert_eq!(carriers(&recent, &[993, 994]), (vec![], None), "only the last six are kept");
-        assert_eq!(carriers(&recent, &[]), (vec![], None));
+        assert_eq!(carriers(&recent, &[996, 997, 998]), (vec![996, 997, 998], TapId(0)));
+        assert_eq!(carriers(&recent, &[999, 997, 998]), (vec![999, 997, 998], TapId(0)));
+        assert_eq!(carriers(&recent, &[998, 999, 1000, 997]), (vec![998, 999], TapId(1)));
+        assert_eq!(carriers(&recent, &[993, 994]), (vec![], TapId(9)), "only the last six are kept");
+        assert_eq!(carriers(&recent, &[]), (vec![], TapId(9)));
         let saved = postcard::to_stdvec(&recent).unwrap();
         let back: Recent = postcard::from_bytes(&saved).unwrap();
         assert!(back.iter().map(|p| p.entry).eq(994..1000));

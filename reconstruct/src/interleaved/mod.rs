@@ -19,7 +19,7 @@ mod text;
 use crate::codec::continues_unit;
 use crate::rtcp::looks_like_rtcp;
 use crate::rtp;
-use crate::span::{Location, Piece};
+use crate::span::{Location, Piece, Slice};
 use capture::CaptureTime;
 use search::Search;
 use serde::{Deserialize, Serialize};
@@ -143,29 +143,6 @@ pub struct Interleaved {
     stats: InterleavedStats,
 }
 
-/// Bytes at hand.
-#[derive(Clone, Copy)]
-struct Slice<'a> {
-    bytes: &'a [u8],
-    at: Location,
-    time: CaptureTime,
-}
-
-impl<'a> Slice<'a> {
-    fn skip(self, n: usize) -> Self {
-        let n = n.min(self.bytes.len());
-        Self { bytes: &self.bytes[n..], at: self.at.plus(n as u32), ..self }
-    }
-
-    fn first(self, n: usize) -> Self {
-        Self { bytes: &self.bytes[..n.min(self.bytes.len())], ..self }
-    }
-
-    fn piece(self) -> Piece {
-        self.at.piece(self.bytes.len() as u32)
-    }
-}
-
 /// A search that found its place: the bytes from `from` on are to be read again.
 struct Found {
     search: Box<Search>,
@@ -225,14 +202,8 @@ impl Interleaved {
 
     /// Takes the next bytes.
     #[inline]
-    pub fn handle_data(
-        &mut self,
-        bytes: &[u8],
-        at: Location,
-        time: CaptureTime,
-        sink: &mut impl FnMut(&InterleavedEvent<'_>),
-    ) {
-        if let Some(found) = self.read(Slice { bytes, at, time }, sink) {
+    pub fn handle_data(&mut self, data: &Slice<'_>, sink: &mut impl FnMut(&InterleavedEvent<'_>)) {
+        if let Some(found) = self.read(*data, sink) {
             self.read_again(found, sink);
         }
     }

@@ -25,6 +25,10 @@ fn at(position: usize) -> Location {
     Location { shard: ShardId(1), record: 0, entry: 0, offset: position as u32 }
 }
 
+fn slice(bytes: &[u8], position: usize) -> Slice<'_> {
+    Slice { bytes, at: at(position), time: CaptureTime::default() }
+}
+
 /// What was found; frames' content read back through their pieces, whose offsets are stream positions here.
 #[derive(Debug, Default, PartialEq)]
 struct Seen {
@@ -76,7 +80,9 @@ fn feed(stream: &[u8], ranges: impl IntoIterator<Item = (usize, usize)>, syn: bo
         }
         if begin < end {
             let time = CaptureTime::from_nanos(begin as i64);
-            framing.handle_data(&stream[begin..end], at(begin), time, &mut |e| seen.add(stream, e));
+            framing.handle_data(&Slice { bytes: &stream[begin..end], at: at(begin), time }, &mut |e| {
+                seen.add(stream, e)
+            });
         }
         position = Some(end);
     }
@@ -190,10 +196,10 @@ fn other_protocols_sleep_and_wake() {
     tls[0] = 0x16;
     let mut framing = Interleaved::default();
     framing.handle_start(true, &mut |_| {});
-    framing.handle_data(&tls[..1000], at(0), CaptureTime::default(), &mut |_| panic!());
+    framing.handle_data(&slice(&tls[..1000], 0), &mut |_| panic!());
     assert!(framing.is_dormant());
     let mut messages = 0;
-    framing.handle_data(REQUEST, at(0), CaptureTime::default(), &mut |e| {
+    framing.handle_data(&slice(REQUEST, 0), &mut |e| {
         messages += usize::from(*e == InterleavedEvent::TextEnd);
     });
     assert_eq!(messages, 1);
@@ -214,7 +220,7 @@ fn survives_a_checkpoint_anywhere() {
     framing.handle_start(true, &mut |_| {});
     for n in (0..stream.len()).step_by(5) {
         let end = stream.len().min(n + 5);
-        framing.handle_data(&stream[n..end], at(n), CaptureTime::default(), &mut |e| seen.add(&stream, e));
+        framing.handle_data(&slice(&stream[n..end], n), &mut |e| seen.add(&stream, e));
         let kept = postcard::to_stdvec(&framing).unwrap();
         framing = postcard::from_bytes(&kept).unwrap();
     }

@@ -1,7 +1,7 @@
 //! One direction of a connection. See the parent module.
 
 use super::{EndReason, HoleCause, Segment, TcpEvent, TcpLimits, TcpStats};
-use crate::span::Location;
+use crate::span::{Location, Slice};
 use crate::wire::TcpFlags;
 use capture::CaptureTime;
 use serde::{Deserialize, Serialize};
@@ -108,16 +108,15 @@ impl Direction {
     pub fn handle_segment(
         &mut self,
         limits: &TcpLimits,
-        now: CaptureTime,
         segment: &Segment<'_>,
         sink: &mut impl FnMut(&TcpEvent<'_>),
     ) -> bool {
         const UNUSUAL: u8 = TcpFlags::SYN.0 | TcpFlags::RST.0 | TcpFlags::FIN.0;
-        let len = segment.payload.len();
+        let (len, now) = (segment.payload.bytes.len(), segment.payload.time);
         let plain = segment.flags.0 & UNUSUAL == 0 && self.held.is_empty() && self.phase == Phase::Open;
         if plain && segment.seq == self.next_seq && len == segment.len_on_wire as usize {
             if len > 0 {
-                self.hand_on(segment.payload, segment.at, now, sink);
+                self.hand_on(segment.payload, sink);
                 self.run = Run::default();
             }
             if !self.acks.is_empty() {
@@ -333,22 +332,17 @@ impl Direction {
 
     fn hand_on_part(&mut self, part: &Part<'_>, time: CaptureTime, sink: &mut impl FnMut(&TcpEvent<'_>)) {
         if !part.bytes.is_empty() {
-            self.hand_on(part.bytes, part.at, time, sink);
+            self.hand_on(&Slice { bytes: part.bytes, at: part.at, time }, sink);
         }
         self.hole(u64::from(part.cut), HoleCause::Cut, sink);
     }
 
     #[inline]
-    fn hand_on(
-        &mut self,
-        bytes: &[u8],
-        at: Location,
-        time: CaptureTime,
-        sink: &mut impl FnMut(&TcpEvent<'_>),
-    ) {
-        self.advance(bytes.len() as u64);
-        self.stats.bytes += bytes.len() as u64;
-        sink(&TcpEvent::Data { bytes, at, time });
+    fn hand_on(&mut self, data: &Slice<'_>, sink: &mut impl FnMut(&TcpEvent<'_>)) {
+        let len = data.bytes.len() as u64;
+        self.advance(len);
+        self.stats.bytes += len;
+        sink(&TcpEvent::Data(data));
     }
 
     fn hole(&mut self, len: u64, cause: HoleCause, sink: &mut impl FnMut(&TcpEvent<'_>)) {
@@ -433,10 +427,10 @@ impl Direction {
 fn part_of<'a>(segment: &Segment<'a>, begin: i64, from: u64, to: u64) -> Part<'a> {
     let skip = (from as i64 - begin).max(0) as usize;
     let end = (to as i64 - begin).max(0) as usize;
-    let present = segment.payload.len();
-    let bytes = &segment.payload[skip.min(present)..end.min(present)];
+    let payload = segment.payload.bytes;
+    let bytes = &payload[skip.min(payload.len())..end.min(payload.len())];
     let cut = u32::try_from(end - skip - bytes.len()).unwrap_or(u32::MAX);
-    Part { from, bytes, cut, at: segment.at.plus(u32::try_from(skip).unwrap_or(u32::MAX)) }
+    Part { from, bytes, cut, at: segment.payload.at.plus(u32::try_from(skip).unwrap_or(u32::MAX)) }
 }
 
 fn elapsed(earlier: CaptureTime, now: CaptureTime) -> Duration {

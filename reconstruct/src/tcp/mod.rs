@@ -12,7 +12,7 @@ mod direction;
 
 pub use direction::Direction;
 
-use crate::span::Location;
+use crate::span::Slice;
 use crate::wire::TcpFlags;
 use capture::CaptureTime;
 use serde::{Deserialize, Serialize};
@@ -51,12 +51,10 @@ pub struct Segment<'a> {
     pub ack: u32,
     /// Flags.
     pub flags: TcpFlags,
-    /// As much of the payload as was captured.
-    pub payload: &'a [u8],
+    /// As much of the payload as was captured, where it lies and when that was.
+    pub payload: &'a Slice<'a>,
     /// Payload bytes that were sent.
     pub len_on_wire: u32,
-    /// Where the payload lies.
-    pub at: Location,
 }
 
 /// What happens in one direction, in stream order. Handed on by reference: moved from hand to hand as an enum, it is copied in other pieces than
@@ -68,15 +66,8 @@ pub enum TcpEvent<'a> {
         /// The SYN was seen.
         syn: bool,
     },
-    /// The next bytes.
-    Data {
-        /// The bytes; never empty.
-        bytes: &'a [u8],
-        /// Where they lie.
-        at: Location,
-        /// When they were captured.
-        time: CaptureTime,
-    },
+    /// The next bytes; never empty.
+    Data(&'a Slice<'a>),
     /// The next bytes are missing.
     Hole {
         /// How many.
@@ -183,15 +174,15 @@ impl Connection {
         &mut self,
         limits: &TcpLimits,
         from: Side,
-        now: CaptureTime,
         segment: &Segment<'_>,
         sink: &mut impl FnMut(Side, &TcpEvent<'_>),
     ) {
+        let now = segment.payload.time;
         let (own, other) = match from {
             Side::A => (&mut self.from_a, &mut self.from_b),
             Side::B => (&mut self.from_b, &mut self.from_a),
         };
-        let reset = own.handle_segment(limits, now, segment, &mut |e| sink(from, e));
+        let reset = own.handle_segment(limits, segment, &mut |e| sink(from, e));
         if reset {
             other.handle_reset(now, &mut |e| sink(from.other(), e));
         } else if segment.flags.has(TcpFlags::ACK) {

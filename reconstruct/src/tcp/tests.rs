@@ -1,6 +1,7 @@
 //! Seeded scenarios in simulated time.
 
 use super::*;
+use crate::span::Location;
 use capture::ShardId;
 use proptest::prelude::*;
 
@@ -34,7 +35,7 @@ impl Seen {
     fn add(&mut self, event: &TcpEvent<'_>) {
         match *event {
             TcpEvent::Start { syn } => self.starts.push(syn),
-            TcpEvent::Data { bytes, at, .. } => {
+            TcpEvent::Data(&Slice { bytes, at, .. }) => {
                 assert!(!bytes.is_empty());
                 self.bytes.extend_from_slice(bytes);
                 self.locations.push((at, bytes.len()));
@@ -47,6 +48,15 @@ impl Seen {
             TcpEvent::End { reason } => self.ends.push(reason),
         }
     }
+}
+
+struct Given<'a> {
+    seq: u32,
+    ack: u32,
+    flags: TcpFlags,
+    payload: &'a [u8],
+    len_on_wire: u32,
+    at: Location,
 }
 
 struct Rig {
@@ -62,9 +72,12 @@ impl Rig {
         Self { connection: Connection::default(), limits: TcpLimits::default(), a, b }
     }
 
-    fn give(&mut self, from: Side, now: i64, segment: Segment<'_>) {
+    fn give(&mut self, from: Side, now: i64, given: Given<'_>) {
         let (a, b) = (&mut self.a, &mut self.b);
-        self.connection.handle_segment(&self.limits, from, ms(now), &segment, &mut |side, e| match side {
+        let Given { seq, ack, flags, payload, len_on_wire, at } = given;
+        let payload = &Slice { bytes: payload, at, time: ms(now) };
+        let segment = Segment { seq, ack, flags, payload, len_on_wire };
+        self.connection.handle_segment(&self.limits, from, &segment, &mut |side, e| match side {
             Side::A => a.add(e),
             Side::B => b.add(e),
         });
@@ -72,11 +85,11 @@ impl Rig {
 
     fn data(&mut self, now: i64, seq: u32, payload: &[u8]) {
         let len_on_wire = payload.len() as u32;
-        self.give(Side::A, now, Segment { seq, ack: 0, flags: TcpFlags(0), payload, len_on_wire, at: at(1) });
+        self.give(Side::A, now, Given { seq, ack: 0, flags: TcpFlags(0), payload, len_on_wire, at: at(1) });
     }
 
     fn flags(&mut self, from: Side, now: i64, seq: u32, ack: u32, flags: TcpFlags) {
-        self.give(from, now, Segment { seq, ack, flags, payload: &[], len_on_wire: 0, at: at(0) });
+        self.give(from, now, Given { seq, ack, flags, payload: &[], len_on_wire: 0, at: at(0) });
     }
 
     fn timeout(&mut self, now: i64) {
@@ -193,7 +206,7 @@ fn cut_segments_are_holes_and_positions_go_on() {
     let mut rig = Rig::new();
     for n in 0..3u32 {
         let flags = TcpFlags(0);
-        let s = Segment { seq: n * 1448, ack: 0, flags, payload: b"head", len_on_wire: 1448, at: at(1) };
+        let s = Given { seq: n * 1448, ack: 0, flags, payload: b"head", len_on_wire: 1448, at: at(1) };
         rig.give(Side::A, 0, s);
     }
     let hole = |n: u64| (n * 1448 + 4, 1444, HoleCause::Cut);
@@ -222,7 +235,7 @@ fn reset_ends_both_sides_and_stragglers_are_ignored() {
     rig.give(
         Side::B,
         0,
-        Segment { seq: 5, ack: 1004, flags: ACK, payload: b"reply", len_on_wire: 5, at: at(2) },
+        Given { seq: 5, ack: 1004, flags: ACK, payload: b"reply", len_on_wire: 5, at: at(2) },
     );
     rig.flags(Side::B, 1, 10, 0, TcpFlags::RST);
     rig.data(2, 1004, b"late");
@@ -274,7 +287,7 @@ proptest! {
         rig.flags(Side::A, 0, first.wrapping_sub(1), 0, TcpFlags::SYN);
         for (now, n) in std::iter::once(0).chain(order).enumerate() {
             let r = segments[n].clone();
-            let s = Segment {
+            let s = Given {
                 seq: first.wrapping_add(r.start as u32), ack: 0, flags: TcpFlags(0), payload: &bytes[r.clone()],
                 len_on_wire: r.len() as u32, at: Location { offset: r.start as u32, ..at(0) },
             };
@@ -326,7 +339,7 @@ proptest! {
         for (n, (a, seq, low, ack, flags, len, more)) in all.into_iter().enumerate() {
             let (seq, ack) = if near { (low, ack % 5000) } else { (seq, ack) };
             let payload = &payload[..len];
-            let s = Segment { seq, ack, flags: TcpFlags(flags), payload, len_on_wire: len as u32 + more, at: at(n as u64) };
+            let s = Given { seq, ack, flags: TcpFlags(flags), payload, len_on_wire: len as u32 + more, at: at(n as u64) };
             rig.give(if a { Side::A } else { Side::B }, n as i64 * 370, s);
             prop_assert!(rig.connection.held_bytes() <= 2 * (2000 + 300));
         }
