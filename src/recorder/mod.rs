@@ -31,7 +31,10 @@ use replay::Bound;
 use std::fmt::Display;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
+
+/// When a recording goes on in a next part, so far ahead is the moment from which on packets belong to that: all taps know of it by then.
+const CHANGE_OVER: Duration = Duration::from_millis(50);
 
 pub use control::{Control, Orders};
 pub use housekeeping::check_writable;
@@ -206,8 +209,10 @@ impl Recorder {
             }
         };
         store.continue_source(next, before)?;
+        // A moment that no tap has come to yet: what is in one part is before what is in the next, whichever taps they are.
+        let from = times::now().plus(CHANGE_OVER);
         for ((tap, _), prepared) in self.taps.iter_mut().zip(prepared) {
-            tap.go_on(prepared);
+            tap.go_on(prepared, from);
         }
         let mut leaving = Vec::new();
         for (tap, _) in &mut self.taps {

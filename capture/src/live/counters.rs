@@ -115,7 +115,8 @@ pub(super) struct Shared {
 /// Writers on their way between the two.
 #[derive(Debug, Default)]
 struct Writers {
-    next: Option<ShardWriter>,
+    /// With the time of the first packet that goes there.
+    next: Option<(ShardWriter, CaptureTime)>,
     left: Option<ShardWriter>,
 }
 
@@ -151,9 +152,9 @@ impl Shared {
         };
     }
 
-    /// Gives the capture thread another writer.
-    pub fn offer(&self, next: ShardWriter) {
-        self.writers().next = Some(next);
+    /// Gives the capture thread another writer, for packets from that time on.
+    pub fn offer(&self, next: ShardWriter, from: CaptureTime) {
+        self.writers().next = Some((next, from));
         self.asked.store(true, Ordering::Release);
     }
 
@@ -173,13 +174,15 @@ impl Shared {
         }
     }
 
-    /// For the capture thread: its next packets go there.
-    pub fn hand_over(&self, writer: &mut ShardWriter) {
-        let mut writers = self.writers();
-        if let Some(next) = writers.next.take() {
-            writers.left = Some(std::mem::replace(writer, next));
-        }
+    /// For the capture thread: what it was offered.
+    pub fn offered(&self) -> Option<(ShardWriter, CaptureTime)> {
         self.asked.store(false, Ordering::Release);
+        self.writers().next.take()
+    }
+
+    /// For the capture thread: it has gone on with the other.
+    pub fn leave(&self, left: ShardWriter) {
+        self.writers().left = Some(left);
     }
 
     fn writers(&self) -> MutexGuard<'_, Writers> {

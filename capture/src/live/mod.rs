@@ -42,6 +42,8 @@ const REORDERED: Duration = Duration::from_millis(5);
 const LEAST_ROOM: u64 = 1 << 20;
 /// The longest the ring is looked at before statistics are due again, and before a stop is seen.
 const LOOK: Duration = Duration::from_millis(500);
+/// The longest a tap waits for the packets from which on it was asked to go on elsewhere: its clock may be another, or the disk full.
+const CHANGE_OVER: Duration = Duration::from_secs(2);
 /// The longest a stop waits for the disk to make room for what is in the ring.
 const STOP: Duration = Duration::from_secs(10);
 /// The longest one look at the ring takes, and so a stop.
@@ -164,6 +166,7 @@ impl LiveTap {
                     away: None,
                     up: wall_clock(),
                     writer,
+                    change: None,
                     shared,
                     counters: Counters::default(),
                 }
@@ -187,11 +190,12 @@ impl LiveTap {
         ShardWriter::open(store, lock, tap, self.options).map(Prepared)
     }
 
-    /// Asks the capture thread to go on there with its next packet: not one is lost between the two. Several taps are all asked before the first
-    /// of them is [awaited](Self::gone_on), so that they change over at about the same time.
-    pub fn go_on(&mut self, Prepared(writer): Prepared) {
+    /// Asks the capture thread to go on there with the first packet that is captured at `from` or later: not one is lost between the two. Several
+    /// taps are asked with the same time, a little ahead, so that all that lies in one part is before all that lies in the next;
+    /// and all before the first of them is [awaited](Self::gone_on).
+    pub fn go_on(&mut self, Prepared(writer): Prepared, from: CaptureTime) {
         self.next = Some((writer.tap(), writer.watch()));
-        self.shared.offer(writer);
+        self.shared.offer(writer, from);
     }
 
     /// Waits until it has. Gives what is left to do of the tap before, and what the journal is to know of it.
@@ -275,11 +279,36 @@ struct Loop {
     /// When it was last seen up.
     up: CaptureTime,
     writer: ShardWriter,
+    change: Option<Change>,
     shared: Arc<Shared>,
     counters: Counters,
     /// Room to ask for before the next batch: twice what the last one took, up to a quarter of staging.
     batch_bytes: u64,
     most_room: u64,
+}
+
+/// A change to another writer that is under way.
+struct Change {
+    /// The other; the one before, once it is `done`.
+    writer: ShardWriter,
+    /// Packets from then on go there.
+    from: CaptureTime,
+    asked: Instant,
+    done: bool,
+}
+
+impl Change {
+    /// The next packet goes to the other writer.
+    #[cold]
+    fn make(&mut self, writer: &mut ShardWriter) {
+        std::mem::swap(&mut self.writer, writer);
+        self.done = true;
+    }
+
+    /// Whether packets were waited for long enough.
+    fn overdue(&self) -> bool {
+        self.asked.elapsed() > CHANGE_OVER
+    }
 }
 
 impl Loop {
@@ -288,8 +317,10 @@ impl Loop {
         loop {
             let stopping = self.shared.stop.load(Ordering::Acquire);
             if self.shared.asked.load(Ordering::Acquire) {
-                self.hand_over();
+                let change = |(writer, from)| Change { writer, from, asked: Instant::now(), done: false };
+                self.change = self.shared.offered().map(change);
             }
+            self.change_over();
             match self.device.is_some() {
                 true => self.look(stopping),
                 false if !stopping => self.reopen(),
@@ -303,26 +334,36 @@ impl Loop {
                 break;
             }
         }
+        self.change_over();
         self.back();
         self.writer.finish()
     }
 
-    /// The next packet goes to another tap's shards.
-    fn hand_over(&mut self) {
+    /// Sees to a change of writers that is due without a packet having said so, or that a packet has made.
+    fn change_over(&mut self) {
+        let Some(mut change) = self.change.take() else { return };
+        let nothing_comes = self.device.is_none() && wall_clock() >= change.from;
+        if !change.done && (nothing_comes || change.overdue()) {
+            change.make(&mut self.writer);
+        }
+        if !change.done {
+            self.change = Some(change);
+            return;
+        }
         // What was lost until now was lost by the tap before.
         self.count(true);
         // What the tap misses in either part explains gaps of that part.
-        let away = self.away.is_some();
-        self.back();
-        self.away = away.then(wall_clock);
-        self.shared.hand_over(&mut self.writer);
+        if let Some(from) = self.away {
+            note_away(&mut change.writer, from);
+            self.away = Some(wall_clock());
+        }
+        self.shared.leave(change.writer);
     }
 
     /// The interface is back, or the recording ends without it: evidence for the gaps that this made.
     fn back(&mut self) {
         if let Some(from) = self.away.take() {
-            let tap = self.writer.tap();
-            self.writer.note(&JournalRecord::InterfaceAway { tap, from, to: wall_clock() });
+            note_away(&mut self.writer, from);
         }
     }
 
@@ -339,8 +380,8 @@ impl Loop {
             // What there is no room for stays in the ring, which is a second staging that way. Not when the disk refuses, for that
             // may last.
             if !self.writer.has_room(self.batch_bytes) && !self.writer.refused(self.batch_bytes) {
-                let handing_over = !stopping && self.shared.asked.load(Ordering::Acquire);
-                if !handing_over && started.elapsed() < if stopping { STOP } else { LOOK } {
+                let leaving = !stopping && self.change.as_ref().is_some_and(Change::overdue);
+                if !leaving && started.elapsed() < if stopping { STOP } else { LOOK } {
                     std::thread::sleep(Duration::from_micros(500));
                     continue;
                 }
@@ -352,7 +393,7 @@ impl Loop {
             let held_back = Duration::from_millis(2 * u64::from(self.config.block_timeout_ms));
             let mut batch_bytes = 0;
             let before = wall_clock();
-            let (writer, counters) = (&mut self.writer, &mut self.counters);
+            let (writer, change, counters) = (&mut self.writer, &mut self.change, &mut self.counters);
             let mut last = CaptureTime::MIN;
             let taken = device.capture.dispatch(Some(BATCH), |packet| {
                 // Nanoseconds stand in `tv_usec`: the capture was opened with that precision.
@@ -362,6 +403,12 @@ impl Loop {
                     packet.header.ts.tv_usec.into(),
                 );
                 last = time;
+                if let Some(change) = change
+                    && !change.done
+                    && time >= change.from
+                {
+                    change.make(writer);
+                }
                 batch_bytes += u64::from(packet.header.caplen) + RECORD_HEADER_LEN;
                 match writer.append(time, packet.header.len, packet.data) {
                     Appended::Stored => counters.stored(packet.header.caplen),
@@ -376,7 +423,11 @@ impl Loop {
                 }
                 Ok(0) => {
                     // The ring was empty: what the kernel still holds back is younger than its block time-out.
-                    self.writer.set_watermark(before.minus(held_back));
+                    let until = before.minus(held_back);
+                    self.writer.set_watermark(until);
+                    if let Some(change) = self.change.as_mut().filter(|c| !c.done && until >= c.from) {
+                        change.make(&mut self.writer);
+                    }
                     return;
                 }
                 Ok(_) => {
@@ -400,7 +451,8 @@ impl Loop {
             let enough = if stopping {
                 last >= asked || started.elapsed() > 2 * STOP
             } else {
-                started.elapsed() > LOOK || self.shared.asked.load(Ordering::Acquire)
+                let changed = self.change.as_ref().is_some_and(|change| change.done);
+                changed || started.elapsed() > LOOK || self.shared.asked.load(Ordering::Acquire)
             };
             if enough {
                 return;
@@ -454,6 +506,12 @@ impl Loop {
             false => _ = self.away.get_or_insert(self.up),
         }
     }
+}
+
+/// Nothing could be captured since then: evidence for the gaps that this made.
+fn note_away(writer: &mut ShardWriter, from: CaptureTime) {
+    let tap = writer.tap();
+    writer.note(&JournalRecord::InterfaceAway { tap, from, to: wall_clock() });
 }
 
 #[cfg(test)]

@@ -117,3 +117,58 @@ fn a_wrong_interface_or_filter_says_what_to_do() {
         other => panic!("{other}"),
     }
 }
+
+/// All that two taps have in one part lies before all that they have in the next, and no packet is missing; one that hears nothing comes along.
+#[test]
+fn taps_go_on_in_a_next_part_at_one_moment() {
+    const PACKETS: u32 = 30_000;
+    let dir = tempfile::tempdir().unwrap();
+    let store = Store::create(dir.path()).unwrap();
+    let lock = store.lock().unwrap();
+    let from = UdpSocket::bind("127.0.0.1:0").unwrap();
+    let to: Vec<UdpSocket> = (0..3).map(|_| UdpSocket::bind("127.0.0.1:0").unwrap()).collect();
+    let port = |n: usize| to[n].local_addr().unwrap().port();
+    let Some(first) = loopback_tap(&store, &lock, format!("udp dst port {}", port(0))) else { return };
+    let mut taps = vec![first];
+    taps.extend((1..3).map(|n| loopback_tap(&store, &lock, format!("udp dst port {}", port(n))).unwrap()));
+    let next = store.open_source(&lock, SourceKind::Live, wall_clock()).unwrap();
+    let mut parts: Vec<Vec<TapId>> = vec![taps.iter().map(LiveTap::tap).collect()];
+    let at = std::thread::scope(|scope| {
+        scope.spawn(|| {
+            for n in 0..PACKETS {
+                from.send_to(&n.to_be_bytes(), to[n as usize % 2].local_addr().unwrap()).unwrap();
+                // Some 600 ms in all.
+                if n % 50 == 0 {
+                    std::thread::sleep(Duration::from_millis(1));
+                }
+            }
+        });
+        std::thread::sleep(Duration::from_millis(150));
+        let prepared: Vec<_> = taps.iter().map(|tap| tap.prepare(&store, &lock, next).unwrap()).collect();
+        let at = wall_clock().plus(Duration::from_millis(50));
+        taps.iter_mut().zip(prepared).for_each(|(tap, prepared)| tap.go_on(prepared, at));
+        for tap in &mut taps {
+            tap.gone_on().0.finish().unwrap();
+        }
+        at
+    });
+    std::thread::sleep(Duration::from_millis(300));
+    parts.push(taps.iter().map(LiveTap::tap).collect());
+    taps.into_iter().for_each(|tap| tap.stop().result.unwrap());
+    let mut numbers = Vec::new();
+    for (part, ids) in parts.iter().enumerate() {
+        for id in &ids[..2] {
+            let (mut tail, mut packets) = (TapTail::new(&store, *id, None), 0);
+            while let Some((_, chunk)) = tail.next().unwrap() {
+                for record in chunk.records() {
+                    assert_eq!(record.time >= at, part == 1, "{} in part {part}, {at}", record.time);
+                    numbers.push(u32::from_be_bytes(record.data[14 + 20 + 8..].try_into().unwrap()));
+                    packets += 1;
+                }
+            }
+            assert!(packets > 0, "nothing in part {part}");
+        }
+    }
+    numbers.sort_unstable();
+    assert!(numbers.iter().copied().eq(0..PACKETS), "{} packets", numbers.len());
+}
