@@ -52,6 +52,11 @@ fn wrong_interface() {
         1,
         &["nosuch0"],
     );
+    refuses(
+        tapdeck().args(["record", "-i", "lo", "-i", "lo", "--rtsp", "off", "--store", store.at()]),
+        2,
+        &["lo is named twice", "once"],
+    );
 }
 
 #[test]

@@ -92,6 +92,11 @@ fn plan(options: &RecordOptions) -> Result<Plan, Failure> {
     if let Some(name) = options.interface.iter().find(|name| !existing.contains(name)) {
         return Err(LiveError::NoInterface { name: name.clone(), existing }.into());
     }
+    // Each would write the other's shards.
+    let twice = options.interface.iter().enumerate().find(|(n, name)| options.interface[..*n].contains(name));
+    if let Some((_, name)) = twice {
+        return Err(Failure::usage(format_args!("{name} is named twice")).next("give each interface once"));
+    }
     let max_age = match options.keep_days {
         None => None,
         Some(days) if days > 0.0 && days < 1e6 => Some(Duration::from_secs_f64(days * 86_400.0)),

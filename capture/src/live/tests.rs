@@ -131,7 +131,6 @@ fn taps_go_on_in_a_next_part_at_one_moment() {
     let Some(first) = loopback_tap(&store, &lock, format!("udp dst port {}", port(0))) else { return };
     let mut taps = vec![first];
     taps.extend((1..3).map(|n| loopback_tap(&store, &lock, format!("udp dst port {}", port(n))).unwrap()));
-    let next = store.open_source(&lock, SourceKind::Live, wall_clock()).unwrap();
     let mut parts: Vec<Vec<TapId>> = vec![taps.iter().map(LiveTap::tap).collect()];
     let at = std::thread::scope(|scope| {
         scope.spawn(|| {
@@ -144,7 +143,9 @@ fn taps_go_on_in_a_next_part_at_one_moment() {
             }
         });
         std::thread::sleep(Duration::from_millis(150));
-        let prepared: Vec<_> = taps.iter().map(|tap| tap.prepare(&store, &lock, next).unwrap()).collect();
+        // Of one interface a source has one tap.
+        let next = || store.open_source(&lock, SourceKind::Live, wall_clock()).unwrap();
+        let prepared: Vec<_> = taps.iter().map(|tap| tap.prepare(&store, &lock, next()).unwrap()).collect();
         let at = wall_clock().plus(Duration::from_millis(50));
         taps.iter_mut().zip(prepared).for_each(|(tap, prepared)| tap.go_on(prepared, at));
         for tap in &mut taps {

@@ -1,30 +1,29 @@
 //! The fold itself: which flow a packet belongs to, and who gets it next.
 
 use super::conversation::{Captured, Conversation, Outlook};
-use super::descriptor::{Descriptor, Detail, FlowHasher, PROTO_NONE};
+use super::descriptor::{Descriptor, Detail, FlowHasher};
 use super::flows::{Flows, Role};
 use super::media::{FlowFacts, Media};
 use super::output::{FoldStats, Observation, Output};
+use super::parts::Resting;
 use super::slab::Slab;
 use super::udp::{Datagram, Datagrams};
 use super::world::World;
 use super::{Limits, sweep};
 use crate::defrag::Defragmenter;
 use crate::index::{Carrier, HeaderFields, PacketEntry};
-use crate::model::{FlowId, FlowKey, FlowKind, NextIds, SessionEnd};
+use crate::model::{FlowId, FlowKind, NextIds, SessionEnd};
 use crate::rtp::RtpPacket;
 use crate::span::{Location, Piece, Slice};
 use crate::tcp::{Segment, Side, TcpLimits};
-use crate::wire::{Fragment, IpPair, TcpFlags};
+use crate::wire::{Fragment, IpPair};
 use capture::{CaptureTime, LinkType, RECORD_HEADER_LEN, ShardId, SourceId, TapId};
 use serde::{Deserialize, Serialize};
 use smallvec::SmallVec;
 use std::collections::VecDeque;
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::net::SocketAddr;
 use std::slice::from_ref;
 
-/// Fragmented datagrams of which the flow is remembered for the fragments that follow the first.
-const FRAGMENTED_MAX: usize = 256;
 /// The state's layout. One of another layout is not read: a `reindex` makes it anew.
 const STATE_VERSION: u32 = 4;
 
@@ -71,14 +70,6 @@ impl FoldError {
     }
 }
 
-/// A recording that rests while other sources are folded.
-#[derive(Debug, Serialize, Deserialize)]
-struct Resting {
-    /// Its first part.
-    recording: SourceId,
-    fold: Box<Fold>,
-}
-
 /// The fold. See the module's text.
 #[derive(Debug, Serialize, Deserialize)]
 pub struct Fold {
@@ -91,10 +82,10 @@ pub struct Fold {
     pub(super) now: CaptureTime,
     pub(super) next_sweep: CaptureTime,
     pub(super) next_expiry: CaptureTime,
-    defrag: Defragmenter,
-    fragmented: VecDeque<(IpPair, u8, u32, u32)>,
+    pub(super) defrag: Defragmenter,
+    pub(super) fragmented: VecDeque<(IpPair, u8, u32, u32)>,
     /// A recording that rests while other sources are folded; what all sources have in common is not in it.
-    resting: Option<Resting>,
+    pub(super) resting: Option<Resting>,
     #[serde(skip)]
     pub(super) tcp_limits: TcpLimits,
     #[serde(skip)]
@@ -226,44 +217,6 @@ impl Fold {
         self.world.source = source;
     }
 
-    /// The recording that rests, if one does, by its first part.
-    pub fn rests(&self) -> Option<SourceId> {
-        self.resting.as_ref().map(|resting| resting.recording)
-    }
-
-    /// The source is at its end and goes on in a later one: what is open in it rests meanwhile. Once it rests this changes nothing.
-    pub fn suspend(&mut self, recording: SourceId) {
-        if self.rests().is_some() {
-            return;
-        }
-        let Self { world, flows, .. } = self;
-        for state in &self.taps {
-            world.end_shard(state.tap, state.shard);
-            flows.end_shard(state.tap, state.shard, &mut world.out.batch);
-        }
-        sweep::note_kinds(self);
-        self.world.forget_written();
-        self.put_open();
-        self.flows.leave_taps();
-        for (_, track) in self.world.tracks.iter_mut() {
-            track.sources.iter_mut().for_each(|source| source.segment.leave_taps());
-        }
-        self.taps.clear();
-        let mut next = Self::new(self.world.limits);
-        next.hasher = self.hasher.clone();
-        next.tcp_limits = self.tcp_limits;
-        next.world.take_common(&mut self.world);
-        let resting = std::mem::replace(self, next);
-        self.resting = Some(Resting { recording, fold: Box::new(resting) });
-    }
-
-    /// What was suspended goes on.
-    pub fn resume(&mut self) {
-        let Some(resting) = self.resting.take() else { return };
-        let mut others = std::mem::replace(self, *resting.fold);
-        self.world.take_common(&mut others.world);
-    }
-
     /// The source that is being folded.
     pub fn source(&self) -> SourceId {
         self.world.source
@@ -345,66 +298,6 @@ impl Fold {
         }
     }
 
-    /// The place of a packet's flow; a new flow if it has none.
-    #[inline]
-    fn flow_of(&mut self, d: &Descriptor, data: &[u8]) -> u32 {
-        if let Detail::Fragment { id, offset, .. } = d.detail {
-            return self.flow_of_fragment(d, data, id, offset);
-        }
-        match self.flows.find(d.hash, &d.key) {
-            Some(at) => at,
-            None => self.new_flow(d.clone()),
-        }
-    }
-
-    /// The first fragment has the ports; those behind it go where it went.
-    fn flow_of_fragment(&mut self, d: &Descriptor, data: &[u8], id: u32, offset: u32) -> u32 {
-        let ends = IpPair { src: d.key.src, dst: d.key.dst };
-        let mut with_ports = d.clone();
-        if offset == 0 {
-            if let &[s0, s1, d0, d1, ..] = d.payload(data)
-                && matches!(d.key.proto, 6 | 17)
-            {
-                with_ports.key.sport = u16::from_be_bytes([s0, s1]);
-                with_ports.key.dport = u16::from_be_bytes([d0, d1]);
-                with_ports.hash = self.hasher.hash(&with_ports.key);
-            }
-        } else {
-            let same = |f: &&(IpPair, u8, u32, u32)| f.0 == ends && f.1 == d.key.proto && f.2 == id;
-            if let Some(&(.., at)) = self.fragmented.iter().rev().find(same)
-                && self.flows.get(at).is_some_and(|f| f.key.src == d.key.src && f.key.dst == d.key.dst)
-            {
-                return at;
-            }
-        }
-        let at = match self.flows.find(with_ports.hash, &with_ports.key) {
-            Some(at) => at,
-            None => self.new_flow(with_ports),
-        };
-        if offset == 0 {
-            if self.fragmented.len() >= FRAGMENTED_MAX {
-                self.fragmented.pop_front();
-            }
-            self.fragmented.push_back((ends, d.key.proto, id, at));
-        }
-        at
-    }
-
-    fn new_flow(&mut self, mut d: Descriptor) -> u32 {
-        if self.flows.len() >= self.world.limits.flows_max {
-            self.world.stats.flows_over_bound += 1;
-            // All that find no room share one flow.
-            let none = IpAddr::V4(Ipv4Addr::UNSPECIFIED);
-            d.key = FlowKey { src: none, dst: none, sport: u16::MAX, dport: 0, proto: PROTO_NONE };
-            d.hash = self.hasher.hash(&d.key);
-            if let Some(at) = self.flows.find(d.hash, &d.key) {
-                return at;
-            }
-        }
-        let id = self.world.ids.take_flow();
-        self.flows.insert(id, &d)
-    }
-
     /// What the first level keeps of the header.
     #[inline]
     fn header(&self, at: u32, d: &Descriptor, data: &[u8]) -> HeaderFields {
@@ -429,46 +322,6 @@ impl Fold {
             }
             Detail::Fragment { .. } | Detail::Other => HeaderFields::None,
         }
-    }
-
-    /// Decides who gets a flow's packets.
-    fn assign(&mut self, at: u32, d: &Descriptor) -> Role {
-        let Some(key) = self.flows.get(at).map(|f| f.key) else { return Role::Ignored };
-        let (a, b) = (SocketAddr::new(key.src, key.sport), SocketAddr::new(key.dst, key.dport));
-        let role = match d.detail {
-            _ if key.proto == PROTO_NONE => Role::Ignored,
-            Detail::Udp => Role::Udp(self.datagrams.insert(Datagrams::new(a, b, self.now))),
-            Detail::Tcp { .. } => self.assign_tcp(&key, a, b),
-            // The flow may be that of whole datagrams as well.
-            Detail::Fragment { .. } => Role::New,
-            Detail::Other => Role::Ignored,
-        };
-        if let Role::Tcp { conversation, from_a } = role
-            && let Some(conversation) = self.conversations.get_mut(conversation)
-        {
-            conversation.set_flow(if from_a { Side::A } else { Side::B }, at);
-        }
-        if let Some(flow) = self.flows.get_mut(at) {
-            flow.role = role;
-        }
-        role
-    }
-
-    fn assign_tcp(&mut self, key: &FlowKey, a: SocketAddr, b: SocketAddr) -> Role {
-        let back =
-            FlowKey { src: key.dst, dst: key.src, sport: key.dport, dport: key.sport, proto: key.proto };
-        let other =
-            self.flows.find(self.hasher.hash(&back), &back).and_then(|at| self.flows.get(at)).map(|f| f.role);
-        match other {
-            Some(Role::Tcp { conversation, from_a }) => return Role::Tcp { conversation, from_a: !from_a },
-            Some(Role::Ignored) => return Role::Ignored,
-            _ => {}
-        }
-        if self.conversations.len() >= self.world.limits.connections_max {
-            self.world.stats.connections_over_bound += 1;
-            return Role::Ignored;
-        }
-        Role::Tcp { conversation: self.conversations.insert(Conversation::new(a, b, self.now)), from_a: true }
     }
 
     #[inline]
@@ -635,12 +488,5 @@ pub(super) fn facts_of(flows: &Flows, at: u32, src: SocketAddr, dst: SocketAddr)
         src,
         dst,
         vlans: flow.map(|f| SmallVec::from_slice(f.vlans())).unwrap_or_default(),
-    }
-}
-
-impl Descriptor {
-    /// Whether a packet begins something new on a flow that was given up: a connection's SYN.
-    fn starts_anew(&self, role: Role) -> bool {
-        role == Role::Ignored && matches!(self.detail, Detail::Tcp { flags, .. } if flags.has(TcpFlags::SYN))
     }
 }

@@ -9,6 +9,7 @@
 //!
 //! `docs/packet-path.md` tells the way of a packet through here.
 
+mod assign;
 mod bindings;
 mod conversation;
 mod descriptor;
@@ -17,6 +18,7 @@ mod flows;
 mod losses;
 mod media;
 mod output;
+mod parts;
 mod probe;
 mod recent;
 mod segment;

@@ -2,6 +2,9 @@
 //!
 //! Owned by one thread. A commit is one atomic write of rows, state and positions: a crash neither repeats nor skips a packet.
 
+mod beside;
+mod parts;
+
 use super::ahead::Dissectors;
 use super::committer::{Commit, Committer, Keep};
 use super::error::IndexerError;
@@ -11,9 +14,7 @@ use super::saved::Saved;
 use crate::fold::{FlowHasher, Fold, FoldEvent, FoldStats, Limits, Observation, Place};
 use crate::footage::{Footage, LiveHub};
 use crate::index::{Index, Row};
-use capture::{
-    CaptureTime, Drops, Missed, ShardId, ShardInfo, SourceId, SourceInfo, SourceKind, Store, TapId,
-};
+use capture::{CaptureTime, Drops, Missed, ShardId, ShardInfo, SourceId, Store, TapId};
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
@@ -30,10 +31,6 @@ const FETCH_AHEAD: usize = 6;
 const HEADER_LINES: usize = 3;
 /// Offset of a shard's first record.
 const SHARD_BEGIN: u64 = capture::SHARD_HEADER_LEN;
-/// How long folding up to a place takes at the most that is a few MiB away.
-const REACH: Duration = Duration::from_secs(5);
-/// Before a tap's first packet.
-const NOWHERE: (ShardId, u64) = (ShardId(0), 0);
 /// A batch that has grown to this is committed whatever the time.
 const BATCH_BYTES_MAX: usize = 8 << 20;
 
@@ -55,12 +52,6 @@ pub enum Step {
     Idle,
     /// All taps are at their end.
     End,
-}
-
-/// What a recording that rests comes back to.
-pub struct Paused {
-    hub: Option<LiveHub>,
-    latest: CaptureTime,
 }
 
 /// See the module's text.
@@ -159,71 +150,9 @@ impl Driver {
         self.source
     }
 
-    /// From now on it is looked whether retention deletes what is not folded yet. `gone` is what it had deleted of the source's taps before it was
-    /// decided what to begin with.
-    pub fn watch_retention(&mut self, gone: BTreeMap<TapId, (ShardId, u64)>) {
-        self.passed = gone;
-        self.is_overtaken();
-    }
-
-    /// Whether retention has deleted something that was not folded when this was last asked.
-    pub fn is_overtaken(&mut self) -> bool {
-        let Self { passed, store, positions, .. } = self;
-        let mut overtaken = false;
-        for (tap, passed) in passed {
-            overtaken |= store.trimmed(*tap).last > Some(*passed);
-            *passed = positions.get(tap).copied().map_or(*passed, |at| at.max(*passed));
-        }
-        overtaken
-    }
-
-    /// Follows another in the place that it had: live, what was counted of packets too late or unreadable goes on.
-    pub fn succeed(&mut self, before: &mut Self) {
-        self.skew_exceeded = before.skew_exceeded;
-        self.unreadable_bytes = before.unreadable_bytes;
-        self.latest = before.latest;
-        self.fold.output().events = before.take_events();
-        self.fold.output().live = before.hub.as_ref().is_some_and(|hub| hub.subscriptions() > 0);
-    }
-
     /// For each tap the shard and the offset of the next record.
     pub fn positions(&self) -> &BTreeMap<TapId, (ShardId, u64)> {
         &self.positions
-    }
-
-    /// Whether numbers mean the same in both.
-    pub fn numbers_as(&self, other: &Self) -> bool {
-        self.fold.next_ids() == other.fold.next_ids() && self.fold.names_as(&other.fold)
-    }
-
-    /// Folds exactly up to there, which is published already; a tap that is not named, or is further, stays where it is.
-    pub fn reach(&mut self, positions: &BTreeMap<TapId, (ShardId, u64)>) -> Result<(), IndexerError> {
-        let bound = |feed: &Feed| (feed.tap(), positions.get(&feed.tap()).copied().unwrap_or(NOWHERE));
-        self.bounds = self.feeds.iter().map(bound).collect();
-        let reached = self.step_to_bounds();
-        self.bounds.clear();
-        reached
-    }
-
-    fn step_to_bounds(&mut self) -> Result<(), IndexerError> {
-        let give_up = Instant::now() + REACH;
-        while !self.feeds.iter().all(|feed| self.is_bound(feed)) {
-            if self.step()? == Step::Folded {
-                self.commit_if_due()?;
-            } else if Instant::now() > give_up {
-                return Err(IndexerError::Behind);
-            } else {
-                self.store.wait(Duration::from_millis(1));
-            }
-        }
-        Ok(())
-    }
-
-    /// Whether a tap is folded to its bound.
-    fn is_bound(&self, feed: &Feed) -> bool {
-        let Some(bound) = self.bounds.get(&feed.tap()) else { return false };
-        let at = || self.positions.get(&feed.tap()).copied().unwrap_or(NOWHERE);
-        feed.head_place().unwrap_or_else(at) >= *bound
     }
 
     /// Turns to a source: its taps are merged. Those that open later are added with [`add_tap`](Self::add_tap).
@@ -238,48 +167,6 @@ impl Driver {
         for tap in taps {
             self.add_tap(*tap);
         }
-    }
-
-    /// A recording that rests goes on with its next part; or it is over, if there is none any more.
-    fn wake(&mut self, source: SourceId) {
-        let Some(recording) = self.fold.rests() else { return };
-        let sources = self.store.sources();
-        let part = |s: &&SourceInfo| s.recording() == recording;
-        match sources.iter().find(|s| s.id == source) {
-            Some(next) if part(&next) => self.fold.resume(),
-            Some(SourceInfo { kind: SourceKind::File { .. }, .. })
-                if sources.iter().filter(part).any(|s| s.id > source) => {}
-            // An empty one that was to be the next part and did not come to be.
-            Some(SourceInfo { complete: true, packets: 0, .. })
-                if sources.iter().filter(part).any(|s| s.id > source) => {}
-            _ => {
-                self.fold.resume();
-                self.fold.end_source();
-            }
-        }
-    }
-
-    /// The recording of the source, if that goes on in a later part.
-    fn goes_on(&self) -> Option<SourceId> {
-        let sources = self.store.sources();
-        let recording = sources.iter().find(|s| s.id == self.source).map(SourceInfo::recording)?;
-        sources.iter().any(|s| s.id > self.source && s.recording() == recording).then_some(recording)
-    }
-
-    /// What is folded from now on is not live: on all cores, and not for those who watch.
-    pub fn leave_live(&mut self) -> Result<Paused, IndexerError> {
-        self.dissectors = Some(Dissectors::start()?);
-        self.mode = Mode::Bulk;
-        self.fold.output().live = false;
-        Ok(Paused { hub: self.hub.take(), latest: self.latest })
-    }
-
-    /// Follows a recording again.
-    pub fn be_live(&mut self, paused: Paused) {
-        self.dissectors = None;
-        self.mode = Mode::Live;
-        (self.hub, self.latest) = (paused.hub, paused.latest);
-        self.fold.output().live = self.hub.as_ref().is_some_and(|hub| hub.subscriptions() > 0);
     }
 
     /// Goes on from a state that was kept beside a shard, as if this index had been made with it from the beginning: with the rows

@@ -1,14 +1,18 @@
 //! The store: one directory, its shards, its journal, who may write it.
 
+mod entries;
+mod info;
+
+pub use info::{NewTap, ShardInfo, SourceInfo, StoreUuid, TapInfo};
+
 use crate::catalog::Catalog;
 use crate::error::StoreError;
-use crate::journal::{JournalFile, JournalRecord, Missed, Provenance, SourceKind, Trimmed};
+use crate::journal::{JournalFile, JournalRecord, Missed, SourceKind, Trimmed};
 use crate::shard::{LiveShard, Recovered, Shard, TapLive, open_staging, recover};
-use crate::{CaptureTime, LinkType, ShardId, SourceId, TapId};
+use crate::{ShardId, SourceId, TapId};
 use rustix::fs::FlockOperation;
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, HashMap, VecDeque};
-use std::fmt;
 use std::fs::File;
 use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
@@ -25,112 +29,11 @@ const LOCK_TRIES: u32 = 20;
 /// Longer than a writer takes to go from one shard to the next.
 const MOVING: Duration = Duration::from_secs(2);
 
-/// A store's own id, random; also the id of the recorder that made it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
-pub struct StoreUuid(pub [u8; 16]);
-
-impl fmt::Display for StoreUuid {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.iter().try_for_each(|b| write!(f, "{b:02x}"))
-    }
-}
-
 /// `store.json`.
 #[derive(Debug, Serialize, Deserialize)]
 struct Head {
     format: u32,
     id: String,
-}
-
-/// A shard, as the journal tells it.
-#[derive(Clone, Debug, PartialEq, Serialize)]
-pub struct ShardInfo {
-    /// Its number.
-    pub id: ShardId,
-    /// The tap that it belongs to.
-    pub tap: TapId,
-    /// The source of that tap.
-    pub source: SourceId,
-    /// Link type.
-    pub link: LinkType,
-    /// Whether it is complete.
-    pub sealed: bool,
-    /// Length in bytes; of an unsealed shard what is published at the moment.
-    pub bytes: u64,
-    /// Packets, likewise.
-    pub packets: u64,
-    /// Capture times of its first and last packet, once it is sealed.
-    pub times: Option<(CaptureTime, CaptureTime)>,
-    /// BLAKE3 of the file, once it is computed.
-    pub hash: Option<[u8; 32]>,
-    /// How its packets came here.
-    pub provenance: Provenance,
-    /// Offsets of records to find the way from after damage.
-    #[serde(skip)]
-    pub anchors: Arc<[u64]>,
-    /// CRC-32 of each MiB, once computed.
-    #[serde(skip)]
-    pub blocks: Arc<[u32]>,
-}
-
-/// A tap, as the journal tells it.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct TapInfo {
-    /// Its number.
-    pub id: TapId,
-    /// The source that it belongs to.
-    pub source: SourceId,
-    /// Interface or file name.
-    pub name: String,
-    /// Link type.
-    pub link: LinkType,
-    /// Longest capture of a packet in bytes.
-    pub snaplen: u32,
-    /// How its packets come here.
-    pub provenance: Provenance,
-}
-
-/// A tap to be opened.
-#[derive(Clone, Debug)]
-pub struct NewTap {
-    /// The source that it belongs to, from [`Store::open_source`].
-    pub source: SourceId,
-    /// Interface or file name.
-    pub name: String,
-    /// Link type.
-    pub link: LinkType,
-    /// Longest capture of a packet in bytes.
-    pub snaplen: u32,
-    /// How its packets come here.
-    pub provenance: Provenance,
-}
-
-/// A source, as the journal tells it.
-#[derive(Clone, Debug, PartialEq, Serialize)]
-pub struct SourceInfo {
-    /// Its number.
-    pub id: SourceId,
-    /// What it is.
-    pub kind: SourceKind,
-    /// When it was opened.
-    pub at: CaptureTime,
-    /// Whether it ended as it should.
-    pub complete: bool,
-    /// Its packets, once it is complete.
-    pub packets: u64,
-    /// Where the file stopped making sense.
-    pub damage: Option<crate::file::Damage>,
-    /// Fingerprint of the file, once it is complete.
-    pub hash: Option<[u8; 32]>,
-    /// The first part of the recording that goes on in this one.
-    pub continues: Option<SourceId>,
-}
-
-impl SourceInfo {
-    /// The recording that it is a part of, by its first part; itself, if it is alone.
-    pub fn recording(&self) -> SourceId {
-        self.continues.unwrap_or(self.id)
-    }
 }
 
 /// An open store; cheap to clone.
@@ -487,26 +390,6 @@ impl Store {
         guard(&self.0.deletions)
     }
 
-    /// Begins a source: a run of a recording, or a file.
-    pub fn open_source(
-        &self,
-        _lock: &WriterLock,
-        kind: SourceKind,
-        at: CaptureTime,
-    ) -> Result<SourceId, StoreError> {
-        let given = self.catalog().given;
-        let (source, epoch) = (SourceId(given.source.0 + 1), given.run + 1);
-        self.append(&JournalRecord::SourceOpened { source, kind, recorder: self.0.id.0, epoch, at })?;
-        Ok(source)
-    }
-
-    /// Makes an open source the next part of the recording that `before` is a part of: what lies between the two is taken in as if the recording
-    /// had rested.
-    pub fn continue_source(&self, source: SourceId, before: SourceId) -> Result<(), StoreError> {
-        let of = self.catalog().sources.get(&before).map_or(before, SourceInfo::recording);
-        self.append(&JournalRecord::SourceContinues { source, of })
-    }
-
     /// Packets that came in of a source, those included that retention has deleted.
     pub fn packets_of(&self, source: SourceId) -> u64 {
         let left: u64 = self.shards().iter().filter(|s| s.source == source).map(|s| s.packets).sum();
@@ -523,82 +406,6 @@ impl Store {
         let last = self.sources().into_iter().rfind(|s| matches!(s.kind, SourceKind::File { .. }));
         let Some(last) = last.filter(|s| !s.complete && of_file(&s.kind)) else { return 0 };
         self.shards().iter().filter(|s| s.source == last.id).map(|s| s.packets).sum()
-    }
-
-    /// Ends a source.
-    pub fn close_source(
-        &self,
-        source: SourceId,
-        packets: u64,
-        damage: Option<crate::file::Damage>,
-        hash: Option<[u8; 32]>,
-    ) -> Result<(), StoreError> {
-        self.append(&JournalRecord::SourceDone { source, packets, damage, hash })?;
-        self.sync_journal()
-    }
-
-    /// Makes a tap known, or gives the source's own of that name again: an import that goes on.
-    pub(crate) fn open_tap(&self, _lock: &WriterLock, new: NewTap) -> Result<TapInfo, StoreError> {
-        let NewTap { source, name, link, snaplen, provenance } = new;
-        let known = self
-            .catalog()
-            .taps
-            .values()
-            .find(|t| t.source == source && t.name == name && t.link == link)
-            .cloned();
-        if let Some(known) = known {
-            return Ok(known);
-        }
-        let id = TapId(self.catalog().given.tap.0 + 1);
-        self.append(&JournalRecord::TapOpened { tap: id, source, name: name.clone(), link, snaplen })?;
-        Ok(TapInfo { id, source, name, link, snaplen, provenance })
-    }
-
-    /// Appends to the journal and takes the record in.
-    pub fn append(&self, record: &JournalRecord) -> Result<(), StoreError> {
-        // Held until the record is taken in: the journal may be compacted by another thread.
-        let mut journal = guard(&self.0.journal);
-        journal.append(record)?;
-        self.catalog_mut().apply(record);
-        Ok(())
-    }
-
-    /// Makes the journal durable.
-    pub fn sync_journal(&self) -> Result<(), StoreError> {
-        guard(&self.0.journal).sync()
-    }
-
-    pub(crate) fn next_shard_id(&self) -> ShardId {
-        ShardId(self.0.next_shard.fetch_add(1, Ordering::AcqRel))
-    }
-
-    /// A file of that number is there, whoever made it.
-    pub(crate) fn avoid_shard_id(&self, id: ShardId) {
-        self.0.next_shard.fetch_max(id.0.saturating_add(1), Ordering::AcqRel);
-    }
-
-    pub(crate) fn shard_opened(&self, shard: ShardId, tap: &TapInfo, size: u64) -> Result<(), StoreError> {
-        self.append(&JournalRecord::ShardOpened { shard, tap: tap.id, size, provenance: tap.provenance })?;
-        self.sync_journal()
-    }
-
-    pub(crate) fn shard_sealed(
-        &self,
-        shard: ShardId,
-        bytes: u64,
-        packets: u64,
-        times: Option<(CaptureTime, CaptureTime)>,
-    ) -> Result<(), StoreError> {
-        self.append(&JournalRecord::ShardSealed { shard, bytes, packets, times })?;
-        self.sync_journal()
-    }
-
-    /// Strikes a shard off; the caller unlinks its file afterwards.
-    pub(crate) fn shard_deleted(&self, shard: ShardId) -> Result<(), StoreError> {
-        self.append(&JournalRecord::ShardDeleted { shard })?;
-        self.sync_journal()?;
-        self.forget_view(shard);
-        Ok(())
     }
 
     /// Whoever opens it next gets a new view; those that are held stay.
