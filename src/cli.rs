@@ -16,14 +16,15 @@ Examples:
   Look into a capture file:
       tapdeck import office.pcapng --store /tmp/office
       tapdeck streams --store /tmp/office
-      tapdeck serve --store /tmp/office          # then open the printed rtsp:// address in VLC
+      tapdeck serve --store /tmp/office       # prints addresses for VLC
 
   Record a mirror port, keep at most 2 TiB:
       tapdeck doctor -i eth1
       tapdeck record -i eth1 --store /var/lib/tapdeck --keep-bytes 2TiB
 
   Take ten minutes out as an H.264 file:
-      tapdeck export entrance-video --store /var/lib/tapdeck --from -20m --to -10m -o entrance.h264
+      tapdeck export entrance-video --store /var/lib/tapdeck \\
+          --from -20m --to -10m -o entrance.h264
 
 Options can stand in a configuration file (see --config); what is given on the command line wins.
 Exit status: 0 done, 1 failed (or `verify` and `doctor` found something), 2 the command line is wrong.")]
@@ -114,6 +115,18 @@ mod tests {
             let help = command.get_after_help().map(ToString::to_string).unwrap_or_default();
             assert!(help.contains("tapdeck "), "`{}` has no example", command.get_name());
             assert!(command.get_about().is_some(), "`{}` says not what it does", command.get_name());
+        }
+    }
+
+    #[test]
+    fn examples_are_lines_of_80_columns() {
+        let all = Cli::command();
+        let own = all.get_after_long_help().map(ToString::to_string);
+        let helps = all.get_subcommands().filter_map(|c| c.get_after_help().map(ToString::to_string));
+        for help in helps.chain(own) {
+            for line in help.lines().filter(|line| line.starts_with("  ")) {
+                assert!(line.chars().count() <= 80, "it would be broken where nobody can copy it: {line}");
+            }
         }
     }
 

@@ -16,8 +16,8 @@ use std::path::PathBuf;
 #[derive(Args, Debug)]
 #[command(after_help = "\
 Examples:
-  tapdeck doctor                                    the machine and its clock
-  tapdeck doctor -i eth1 --store /var/lib/tapdeck   and the interface, and the disk
+  tapdeck doctor                             # the machine and its clock
+  tapdeck doctor -i eth1 --store DIR         # the interface and the disk, too
 
 With --store it writes 256 MiB there to see how fast the disk is, and removes them.
 

@@ -24,11 +24,11 @@ use std::time::{Duration, Instant};
 #[command(after_help = "\
 Examples:
   tapdeck export entrance-video --store DIR -o entrance.h264
-  tapdeck export entrance-video --store DIR --from -20m --to -10m -o - | ffplay -
+  tapdeck export entrance-video --store DIR --from -5m -o - | ffplay -
   tapdeck export entrance-video --store DIR --format pcap -o entrance.pcap
 
-`es` is the elementary stream as the camera coded it, nothing re-encoded: Annex B for H.264 and H.265, ADTS for AAC, raw for
-G.711. With --from, video begins at the clean point (key frame) at or before it, so that it can be decoded from the start. `pcap`
+`es` is the elementary stream as the camera coded it, nothing re-encoded: Annex B for H.264 and H.265, ADTS for AAC, raw for \
+G.711. With --from, video begins at the clean point (key frame) at or before it, so that it can be decoded from the start. `pcap` \
 has the very packets that carried it; over TCP these are all that the camera sent in that connection, other tracks of the session among them.")]
 pub struct Export {
     /// A stream's id or name

@@ -27,11 +27,11 @@ const ASK: Duration = Duration::from_millis(200);
 #[command(after_help = "\
 Examples:
   tapdeck import office.pcapng --store /tmp/office
-  tapdeck import *.pcap --store /tmp/office --json | jq '.files[] | {file, packets, damage}'
+  tapdeck import *.pcap --store /tmp/office --json | jq '.files[].damage'
 
-The files are left as they are, and come in by the time of their first packets, however they are named here. A file that is in the store already is recognised by its content; one whose import was
-interrupted is gone on with, or imported anew if other footage came after it, or if something of it is missing since. A damaged file is imported up to the damage, which is reported with its offset.
-While a recorder writes the store it is the recorder that reads the files, with its own rights; the recording goes on, those who watch it live wait
+The files are left as they are, and come in by the time of their first packets, however they are named here. A file that is in the store already is recognised by its content; one whose import was \
+interrupted is gone on with, or imported anew if other footage came after it, or if something of it is missing since. A damaged file is imported up to the damage, which is reported with its offset. \
+While a recorder writes the store it is the recorder that reads the files, with its own rights; the recording goes on, those who watch it live wait \
 while the files are indexed (about a second a GB), and ending this command does not end that.")]
 pub struct Import {
     /// Capture files

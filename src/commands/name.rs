@@ -14,10 +14,10 @@ use reconstruct::footage::Footage;
 #[derive(Args, Debug)]
 #[command(after_help = "\
 Examples:
-  tapdeck name 10.0.0.7-Streaming-Channels-101-video entrance-video --store DIR
-  tapdeck name 10.0.0.7 entrance --store DIR     the camera: rtsp://HOST:8554/entrance plays all its tracks
+  tapdeck name 10.0.0.7-Channels-101-video entrance-video --store DIR
+  tapdeck name 10.0.0.7 entrance --store DIR                   # the camera
 
-The name is an RTSP path from then on; the old one goes on working. Works beside a running recorder.")]
+A camera's name plays all its tracks: rtsp://HOST:8554/entrance. The name is an RTSP path from then on; the old one goes on working. Works beside a running recorder.")]
 pub struct Name {
     /// A stream's id or name, or a camera's name
     pub stream: String,

@@ -20,10 +20,10 @@ use std::net::IpAddr;
 #[derive(Args, Debug)]
 #[command(after_help = "\
 Examples:
-  tapdeck packets --store DIR --from -1m                       of the last minute
+  tapdeck packets --store DIR --from -1m
   tapdeck packets --store DIR --stream entrance-video --from -1m
   tapdeck packets --store DIR -f 'host 10.0.0.7 and tcp port 554' --limit 20
-  tapdeck packets --store DIR --from 2026-11-21T14:30:00Z --to 2026-11-21T14:31:00Z --json
+  tapdeck packets --store DIR --from 2026-11-21T14:30:00Z --limit 9 --json
 
 A packet's place is its shard and the offset of its record there: shards/SHARD.pcap is an ordinary capture file.")]
 pub struct Packets {

@@ -25,11 +25,11 @@ const PLAIN_EVERY: Duration = Duration::from_secs(5);
 #[command(after_help = "\
 Examples:
   tapdeck record -i eth1 --store /var/lib/tapdeck --keep-bytes 2TiB
-  tapdeck record -i eth1 -i eth2 --store DIR -f 'net 10.20.0.0/16'    both halves of a two-port tap
+  tapdeck record -i eth1 -i eth2 --store DIR -f 'net 10.20.0.0/16'
   tapdeck record --config /etc/tapdeck/tapdeck.toml
 
-Watch live: vlc rtsp://127.0.0.1:8554/NAME (`tapdeck streams` has the names). All other commands work on the store meanwhile.
-It needs CAP_NET_RAW and nothing else: sudo setcap cap_net_raw+ep \"$(command -v tapdeck)\". On SIGINT or SIGTERM it finishes the
+Two interfaces are the two halves of one tap. Watch live: vlc rtsp://127.0.0.1:8554/NAME (`tapdeck streams` has the names). All other commands work on the store meanwhile. \
+It needs CAP_NET_RAW and nothing else: sudo setcap cap_net_raw+ep \"$(command -v tapdeck)\". On SIGINT or SIGTERM it finishes the \
 index, seals the shards and reports; another signal a second later ends it at once, and the next start recovers.")]
 pub struct Record {
     /// What and how.

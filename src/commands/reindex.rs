@@ -22,8 +22,8 @@ const ASK: Duration = Duration::from_millis(200);
 Examples:
   tapdeck reindex --store DIR
 
-The index holds nothing that the store's other files do not: it can be thrown away at any time. The old one stays until the new one
-is whole, so there must be room for both (some 0.3 % of the footage). While a recorder writes the store it is the recorder that does it, beside
+The index holds nothing that the store's other files do not: it can be thrown away at any time. The old one stays until the new one \
+is whole, so there must be room for both (some 0.3 % of the footage). While a recorder writes the store it is the recorder that does it, beside \
 the recording; ending this command does not end that. Streams keep their names, also when what they began with was deleted by retention.")]
 pub struct Reindex {
     /// Where.

@@ -26,10 +26,10 @@ const REFRESH: Duration = Duration::from_secs(1);
 #[command(after_help = "\
 Examples:
   tapdeck serve --store /tmp/office
-  vlc 'rtsp://127.0.0.1:8554/NAME?from=2026-11-21T14:30:00Z&to=2026-11-21T14:40:00Z'
+  vlc 'rtsp://127.0.0.1:8554/NAME?from=2026-11-21T14:30:00Z&to=-10m'
   ffplay -rtsp_transport tcp rtsp://127.0.0.1:8554/NAME
 
-NAME is a stream's name, or a camera's for all its tracks. Times as everywhere: RFC 3339, or relative to now. A recorder serves by
+NAME is a stream's name, or a camera's for all its tracks. Times as everywhere: RFC 3339, or relative to now. A recorder serves by \
 itself (tapdeck record --rtsp); there are no users yet, so think before you give an address other than the loopback.")]
 pub struct Serve {
     /// Where it listens.

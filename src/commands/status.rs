@@ -19,10 +19,10 @@ use serde_json::{Value, json};
 #[command(after_help = "\
 Examples:
   tapdeck status --store /var/lib/tapdeck
-  tapdeck status --store /var/lib/tapdeck --json | jq '.recorder.interfaces[] | {name, packets_per_second}'
+  tapdeck status --store /var/lib/tapdeck --json | jq .recorder.interfaces
   watch -n 2 tapdeck status --store /var/lib/tapdeck
-  tapdeck status --store /var/lib/tapdeck --from -5m       each second of the last five minutes
-  tapdeck status --store DIR --from -1d --json | jq '.[] | select(.dropped_by_kernel > 0)'
+  tapdeck status --store /var/lib/tapdeck --from -5m    # second by second
+  tapdeck status --store DIR --from -1d --json | jq '.[].dropped_by_kernel'
 
 Seconds are kept as long as the footage of their time, and at most 256 MiB of them. KERNEL, NIC and US are packets that were lost, by \
 where; QUEUED is what waited for the disk. Without a recorder it says what the store holds. Exit status: 0 in both cases; `.recorder` is null without one.")]

@@ -17,7 +17,7 @@ use std::net::SocketAddr;
 #[command(after_help = "\
 Examples:
   tapdeck streams --store DIR
-  tapdeck streams --store DIR --json | jq -r '.[] | select(.kind == \"video\") | .name'
+  tapdeck streams --store DIR --json | jq -r '.[].name'
 
 A stream is one camera's track through all its sessions. Its name is also its RTSP path: rtsp://HOST:8554/NAME")]
 pub struct Streams {

@@ -17,10 +17,10 @@ use serde_json::{Value, json};
 #[command(after_help = "\
 Examples:
   tapdeck timeline entrance-video --store DIR
-  tapdeck timeline entrance-video --store DIR --from -1d --json | jq '.gaps[] | select(.cause != \"undetermined\")'
+  tapdeck timeline entrance-video --store DIR --from -1d --json | jq '.gaps[]'
 
-A segment is an unbroken interval of one session; with --json it says what the camera's clock said (`camera_clock`, from its last
-sender report). A gap's cause (camera, network, mirror, recorder) is named only when
+A segment is an unbroken interval of one session; with --json it says what the camera's clock said (`camera_clock`, from its last \
+sender report). A gap's cause (camera, network, mirror, recorder) is named only when \
 there is evidence for it, which is shown.")]
 pub struct Timeline {
     /// A stream's id or name

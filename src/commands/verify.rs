@@ -21,7 +21,7 @@ Examples:
   tapdeck verify --store DIR
   tapdeck verify --store DIR --json | jq '.shards[] | select(.sound | not)'
 
-Every sealed shard is read from end to end: its hash against the journal's, its records one after the other, each against what
+Every sealed shard is read from end to end: its hash against the journal's, its records one after the other, each against what \
 the index says of it. The shards that a recorder is writing at the moment are left out. What is damaged is named by file and bytes; everything else stays playable.
 Exit status: 0 when all is sound, 1 when something is damaged.")]
 pub struct Verify {
