@@ -43,7 +43,7 @@ const LEAST_ROOM: u64 = 1 << 20;
 /// The longest the ring is looked at before statistics are due again, and before a stop is seen.
 const LOOK: Duration = Duration::from_millis(500);
 /// The longest a tap waits for the packets from which on it was asked to go on elsewhere: its clock may be another, or the disk full.
-const CHANGE_OVER: Duration = Duration::from_secs(2);
+const CHANGE_WITHIN: Duration = Duration::from_secs(2);
 /// The longest a stop waits for the disk to make room for what is in the ring.
 const STOP: Duration = Duration::from_secs(10);
 /// The longest one look at the ring takes, and so a stop.
@@ -289,25 +289,27 @@ struct Loop {
 
 /// A change to another writer that is under way.
 struct Change {
-    /// The other; the one before, once it is `done`.
-    writer: ShardWriter,
-    /// Packets from then on go there.
+    /// The one that is not in use: the next one, and once it is `done` the one before.
+    other: ShardWriter,
+    /// Packets from then on go to the next one.
     from: CaptureTime,
     asked: Instant,
     done: bool,
 }
 
 impl Change {
-    /// The next packet goes to the other writer.
+    /// The next packet goes to the other writer; what the one before has is published, and nothing more comes to it.
     #[cold]
     fn make(&mut self, writer: &mut ShardWriter) {
-        std::mem::swap(&mut self.writer, writer);
+        writer.publish();
+        writer.set_watermark(self.from);
+        std::mem::swap(&mut self.other, writer);
         self.done = true;
     }
 
     /// Whether packets were waited for long enough.
     fn overdue(&self) -> bool {
-        self.asked.elapsed() > CHANGE_OVER
+        !self.done && self.asked.elapsed() > CHANGE_WITHIN
     }
 }
 
@@ -317,7 +319,7 @@ impl Loop {
         loop {
             let stopping = self.shared.stop.load(Ordering::Acquire);
             if self.shared.asked.load(Ordering::Acquire) {
-                let change = |(writer, from)| Change { writer, from, asked: Instant::now(), done: false };
+                let change = |(other, from)| Change { other, from, asked: Instant::now(), done: false };
                 self.change = self.shared.offered().map(change);
             }
             self.change_over();
@@ -350,14 +352,14 @@ impl Loop {
             self.change = Some(change);
             return;
         }
-        // What was lost until now was lost by the tap before.
-        self.count(true);
         // What the tap misses in either part explains gaps of that part.
-        if let Some(from) = self.away {
-            note_away(&mut change.writer, from);
+        if let Some(from) = self.away.take() {
+            note_away(&mut change.other, from);
             self.away = Some(wall_clock());
         }
-        self.shared.leave(change.writer);
+        // What was counted until now goes to the tap before; a batch in which the change was made is not divided.
+        self.count(true);
+        self.shared.leave(change.other);
     }
 
     /// The interface is back, or the recording ends without it: evidence for the gaps that this made.
@@ -380,7 +382,7 @@ impl Loop {
             // What there is no room for stays in the ring, which is a second staging that way. Not when the disk refuses, for that
             // may last.
             if !self.writer.has_room(self.batch_bytes) && !self.writer.refused(self.batch_bytes) {
-                let leaving = !stopping && self.change.as_ref().is_some_and(Change::overdue);
+                let leaving = !stopping && changes(&self.shared, self.change.as_ref());
                 if !leaving && started.elapsed() < if stopping { STOP } else { LOOK } {
                     std::thread::sleep(Duration::from_micros(500));
                     continue;
@@ -451,8 +453,7 @@ impl Loop {
             let enough = if stopping {
                 last >= asked || started.elapsed() > 2 * STOP
             } else {
-                let changed = self.change.as_ref().is_some_and(|change| change.done);
-                changed || started.elapsed() > LOOK || self.shared.asked.load(Ordering::Acquire)
+                started.elapsed() > LOOK || changes(&self.shared, self.change.as_ref())
             };
             if enough {
                 return;
@@ -506,6 +507,11 @@ impl Loop {
             false => _ = self.away.get_or_insert(self.up),
         }
     }
+}
+
+/// Whether a change of writers has something to be done for it between two looks at the ring.
+fn changes(shared: &Shared, change: Option<&Change>) -> bool {
+    shared.asked.load(Ordering::Acquire) || change.is_some_and(|change| change.done || change.overdue())
 }
 
 /// Nothing could be captured since then: evidence for the gaps that this made.

@@ -118,58 +118,82 @@ fn a_wrong_interface_or_filter_says_what_to_do() {
     }
 }
 
-/// All that two taps have in one part lies before all that they have in the next, and no packet is missing; one that hears nothing comes along.
-#[test]
-fn taps_go_on_in_a_next_part_at_one_moment() {
-    const PACKETS: u32 = 30_000;
+/// What a tap has, as far as it is published: capture times and the numbers that were sent.
+fn published(store: &Store, tap: TapId) -> Vec<(CaptureTime, u32)> {
+    let (mut tail, mut packets) = (TapTail::new(store, tap, None), Vec::new());
+    while let Some((_, chunk)) = tail.next().unwrap() {
+        let number = |data: &[u8]| u32::from_be_bytes(data[14 + 20 + 8..].try_into().unwrap());
+        packets.extend(chunk.records().map(|record| (record.time, number(record.data))));
+    }
+    packets
+}
+
+/// Numbers go to two sockets in turns; taps of both, and a third that hears nothing, go on in a next part as of `lead` from now. Gives that time,
+/// how long it took, and for each part the packets of the two; `None` without permission.
+#[allow(clippy::type_complexity)]
+fn change_over(lead: Duration) -> Option<(CaptureTime, Duration, [Vec<Vec<(CaptureTime, u32)>>; 2])> {
     let dir = tempfile::tempdir().unwrap();
     let store = Store::create(dir.path()).unwrap();
     let lock = store.lock().unwrap();
     let from = UdpSocket::bind("127.0.0.1:0").unwrap();
     let to: Vec<UdpSocket> = (0..3).map(|_| UdpSocket::bind("127.0.0.1:0").unwrap()).collect();
     let port = |n: usize| to[n].local_addr().unwrap().port();
-    let Some(first) = loopback_tap(&store, &lock, format!("udp dst port {}", port(0))) else { return };
-    let mut taps = vec![first];
+    let mut taps = vec![loopback_tap(&store, &lock, format!("udp dst port {}", port(0)))?];
     taps.extend((1..3).map(|n| loopback_tap(&store, &lock, format!("udp dst port {}", port(n))).unwrap()));
-    let mut parts: Vec<Vec<TapId>> = vec![taps.iter().map(LiveTap::tap).collect()];
-    let at = std::thread::scope(|scope| {
-        scope.spawn(|| {
-            for n in 0..PACKETS {
+    // Of one interface a source has one tap.
+    let next = || store.open_source(&lock, SourceKind::Live, wall_clock()).unwrap();
+    let prepared: Vec<_> = taps.iter().map(|tap| tap.prepare(&store, &lock, next()).unwrap()).collect();
+    let before: Vec<TapId> = taps.iter().map(LiveTap::tap).collect();
+    let enough = std::sync::atomic::AtomicBool::new(false);
+    let (at, took, at_once, sent) = std::thread::scope(|scope| {
+        let sender = scope.spawn(|| {
+            let mut n = 0u32;
+            // A bound, should the other side fail.
+            while !enough.load(Ordering::Acquire) && n < 1_000_000 {
                 from.send_to(&n.to_be_bytes(), to[n as usize % 2].local_addr().unwrap()).unwrap();
-                // Some 600 ms in all.
-                if n % 50 == 0 {
+                n += 1;
+                if n.is_multiple_of(50) {
                     std::thread::sleep(Duration::from_millis(1));
                 }
             }
+            n
         });
         std::thread::sleep(Duration::from_millis(150));
-        // Of one interface a source has one tap.
-        let next = || store.open_source(&lock, SourceKind::Live, wall_clock()).unwrap();
-        let prepared: Vec<_> = taps.iter().map(|tap| tap.prepare(&store, &lock, next()).unwrap()).collect();
-        let at = wall_clock().plus(Duration::from_millis(50));
+        let (at, asked) = (wall_clock().plus(lead), Instant::now());
         taps.iter_mut().zip(prepared).for_each(|(tap, prepared)| tap.go_on(prepared, at));
-        for tap in &mut taps {
-            tap.gone_on().0.finish().unwrap();
-        }
-        at
+        let left: Vec<Leaving> = taps.iter_mut().map(|tap| tap.gone_on().0).collect();
+        let took = asked.elapsed();
+        // A kill would lose what is not.
+        let at_once: Vec<usize> = before.iter().map(|tap| published(&store, *tap).len()).collect();
+        left.into_iter().for_each(|left| left.finish().unwrap());
+        std::thread::sleep(Duration::from_millis(150));
+        enough.store(true, Ordering::Release);
+        (at, took, at_once, sender.join().unwrap())
     });
+    assert_eq!(at_once, before.iter().map(|tap| published(&store, *tap).len()).collect::<Vec<_>>());
     std::thread::sleep(Duration::from_millis(300));
-    parts.push(taps.iter().map(LiveTap::tap).collect());
+    let after: Vec<TapId> = taps.iter().map(LiveTap::tap).collect();
     taps.into_iter().for_each(|tap| tap.stop().result.unwrap());
-    let mut numbers = Vec::new();
-    for (part, ids) in parts.iter().enumerate() {
-        for id in &ids[..2] {
-            let (mut tail, mut packets) = (TapTail::new(&store, *id, None), 0);
-            while let Some((_, chunk)) = tail.next().unwrap() {
-                for record in chunk.records() {
-                    assert_eq!(record.time >= at, part == 1, "{} in part {part}, {at}", record.time);
-                    numbers.push(u32::from_be_bytes(record.data[14 + 20 + 8..].try_into().unwrap()));
-                    packets += 1;
-                }
-            }
-            assert!(packets > 0, "nothing in part {part}");
-        }
-    }
+    let parts = [before, after].map(|taps| taps[..2].iter().map(|tap| published(&store, *tap)).collect());
+    let mut numbers: Vec<u32> = parts.iter().flatten().flatten().map(|packet: &(_, u32)| packet.1).collect();
     numbers.sort_unstable();
-    assert!(numbers.iter().copied().eq(0..PACKETS), "{} packets", numbers.len());
+    assert!(numbers.iter().copied().eq(0..sent), "{} packets of {sent}", numbers.len());
+    Some((at, took, parts))
+}
+
+/// All that two taps have in one part lies before all that they have in the next, and no packet is missing; one that hears nothing comes along.
+#[test]
+fn taps_go_on_in_a_next_part_at_one_moment() {
+    let Some((at, _, [before, after])) = change_over(Duration::from_millis(50)) else { return };
+    assert!(before.iter().chain(&after).all(|packets| !packets.is_empty()));
+    assert!(before.iter().flatten().all(|packet| packet.0 < at), "{at}");
+    assert!(after.iter().flatten().all(|packet| packet.0 >= at), "{at}");
+}
+
+/// A clock that is set back while they wait, or another one: they go on all the same.
+#[test]
+fn a_moment_that_does_not_come_is_not_waited_for_long() {
+    let Some((_, took, [before, after])) = change_over(Duration::from_secs(3600)) else { return };
+    assert!(took > CHANGE_WITHIN && took < 3 * CHANGE_WITHIN, "{took:?}");
+    assert!(before.iter().chain(&after).all(|packets| !packets.is_empty()));
 }

@@ -42,7 +42,7 @@ impl Look {
         Look { malformed: true, ..Look::default() }
     }
 
-    /// Looks at a payload as [`look`] does, from nothing seen yet. It stays where it is: copied from where its flags were set one by one, it has to
+    /// Looks at a payload as [`look`] does; nothing may have been noted yet. It stays where it is: copied from where its flags were set one by one, it has to
     /// wait until all of them have arrived there.
     #[inline]
     pub fn note(&mut self, codec: Option<Codec>, head: &[u8], payload_len: usize) {
@@ -79,4 +79,44 @@ pub fn look(codec: Option<Codec>, head: &[u8], payload_len: usize) -> Look {
 #[inline]
 pub fn continues_unit(payload: &[u8]) -> bool {
     h264::continues_unit(payload) || h265::continues_unit(payload)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::{GuessState, guess};
+    use super::*;
+    use proptest::prelude::*;
+
+    const CODECS: [Option<Codec>; 8] = [
+        None,
+        Some(Codec::H264),
+        Some(Codec::H265),
+        Some(Codec::Jpeg),
+        Some(Codec::Mpeg4),
+        Some(Codec::Mp2t),
+        Some(Codec::Av1),
+        Some(Codec::Aac),
+    ];
+
+    proptest! {
+        /// Of interleaved frames that straddle segments no more is kept.
+        #[test]
+        fn of_what_goes_on_with_a_unit_sixteen_bytes_are_enough(
+            first in prop::sample::select(vec![0x7cu8, 0x5c, 0x3c, 0x1c, 0x7d, 0x62, 0x63, 0xe2, 0xdc]),
+            rest in prop::collection::vec(any::<u8>(), 1..300),
+            marker: bool,
+        ) {
+            let payload: Vec<u8> = std::iter::once(first).chain(rest).collect();
+            prop_assume!(continues_unit(&payload));
+            let (all, short) = (&payload[..payload.len().min(244)], &payload[..payload.len().min(16)]);
+            for codec in CODECS {
+                prop_assert_eq!(look(codec, all, payload.len()), look(codec, short, payload.len()), "{:?}", codec);
+            }
+            let (mut a, mut b) = (GuessState::default(), GuessState::default());
+            for _ in 0..8 {
+                prop_assert_eq!(guess(&mut a, all, marker), guess(&mut b, short, marker));
+            }
+            prop_assert_eq!(a, b);
+        }
+    }
 }

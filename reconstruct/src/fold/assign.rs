@@ -12,6 +12,7 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
 /// Fragmented datagrams of which the flow is remembered for the fragments that follow the first.
 const FRAGMENTED_MAX: usize = 256;
+
 impl Fold {
     /// The place of a packet's flow; a new flow if it has none.
     #[inline]

@@ -1,4 +1,4 @@
-//! The fold itself: which flow a packet belongs to, and who gets it next.
+//! The fold itself: its state, and a packet's way through it.
 
 use super::conversation::{Captured, Conversation, Outlook};
 use super::descriptor::{Descriptor, Detail, FlowHasher};

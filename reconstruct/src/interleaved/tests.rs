@@ -285,3 +285,37 @@ raw in proptest::collection::vec(any::<u8>(), 0..3000),
         feed(&bytes, ranges, syn);
     }
 }
+
+/// Of a fragment that goes on with a unit only the headers are kept, where it lies in two segments; of everything else what all codecs look at.
+#[test]
+fn of_what_lies_in_two_segments_as_much_is_kept_as_is_looked_at() {
+    let head_of = |payload: &[u8], split: usize| {
+        let mut content = rtp(1, 12);
+        content.extend_from_slice(payload);
+        content.resize(600, 0x55);
+        let stream = frame(0, &content);
+        let mut framing = Interleaved::default();
+        framing.handle_start(true, &mut |_| {});
+        let mut len = None;
+        let mut sink = |e: &InterleavedEvent<'_>| {
+            if let InterleavedEvent::Frame(f) = e {
+                len = Some(f.head.len());
+            }
+        };
+        framing.handle_data(&slice(&stream[..split], 0), &mut sink);
+        framing.handle_data(&slice(&stream[split..], split), &mut sink);
+        len.unwrap()
+    };
+    for (payload, kept) in [
+        (&[0x7c, 0x05][..], 28),
+        (&[0x62, 0x01, 0x13], 28),
+        (&[0x7c, 0x85], HEAD_MAX),
+        (&[0x62, 0x01, 0x93], HEAD_MAX),
+        (&[0x67, 0x42], HEAD_MAX),
+        (&[0x78, 0x00], HEAD_MAX),
+    ] {
+        assert_eq!(head_of(payload, 300), kept, "{payload:x?}");
+        // Split before its headers are there, it is not known what it is.
+        assert_eq!(head_of(payload, 10), if kept == 28 { 28 } else { HEAD_MAX }, "{payload:x?}");
+    }
+}
