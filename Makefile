@@ -32,7 +32,7 @@ test:
 bench:
 	@scripts/install bench
 	@eval "$$(scripts/rocksdb env)"; cargo build --release --quiet -p tapdeck -p tapdeck-benches
-	@target/release/lab-bench $(BENCH)
+	@"$$(scripts/target-dir)"/release/lab-bench $(BENCH)
 
 fuzz:
 	@FUZZ_SECONDS=$(FUZZ_SECONDS) scripts/fuzz
