@@ -20,6 +20,7 @@ mod naming;
 mod options;
 mod output_file;
 mod packet_filter;
+mod plain_lines;
 mod printable;
 mod recorder;
 mod rtsp;

@@ -6,6 +6,7 @@ use crate::console::{Block, Console};
 use crate::failure::{Failure, Outcome};
 use crate::interrupt::Interrupt;
 use crate::options::{self, RecordOptions};
+use crate::plain_lines::PlainLines;
 use crate::recorder::{Control, Plan, Recorder, Summary, check_writable};
 use crate::rtsp;
 use crate::size::{ByteSize, count, several};
@@ -17,8 +18,6 @@ use replay::Bound;
 use std::time::{Duration, Instant};
 
 const ROUND: Duration = Duration::from_secs(1);
-/// Without a terminal one line in so long.
-const PLAIN_EVERY: Duration = Duration::from_secs(5);
 
 /// Record interfaces, index and serve them, until SIGINT or SIGTERM
 #[derive(Args, Debug)]
@@ -171,21 +170,20 @@ fn tap(name: &str, shard_size: u64, options: &RecordOptions) -> Result<LiveConfi
 /// The live block on a terminal, a line now and then elsewhere.
 struct Display {
     block: Option<Block>,
-    last_line: Option<Instant>,
+    lines: PlainLines,
+    began: Instant,
 }
 
 impl Display {
     fn new(console: &Console) -> Self {
-        Self { block: console.is_terminal().then(|| console.block()), last_line: None }
+        let block = console.is_terminal().then(|| console.block());
+        Self { block, lines: PlainLines::new(), began: Instant::now() }
     }
 
     fn show(&mut self, status: &RecorderStatus, console: &Console) {
         match &self.block {
             Some(block) => block.show(&status.block()),
-            None if self.last_line.is_none_or(|last| last.elapsed() >= PLAIN_EVERY) => {
-                self.last_line = Some(Instant::now());
-                console.say(status.plain());
-            }
+            None if self.lines.due(self.began.elapsed(), status) => console.say(status.plain()),
             None => {}
         }
     }
