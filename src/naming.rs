@@ -27,6 +27,9 @@ fn check(name: &str) -> Result<(), Failure> {
     let refused = |why: &str, instead: &str| {
         Err(Failure::usage(format_args!("`{name}` can't be a name: {why}")).next(instead))
     };
+    if name.len() > NAME_LEN_MAX {
+        return refused("it is too long", &format!("use at most {NAME_LEN_MAX} bytes"));
+    }
     if name.is_empty() || sanitise(name) != name {
         let better = sanitise(name);
         let instead =
@@ -35,9 +38,6 @@ fn check(name: &str) -> Result<(), Failure> {
             "it is used as an RTSP path, so it has letters, digits, `.`, `_` and `-` only",
             &instead,
         );
-    }
-    if name.len() > NAME_LEN_MAX {
-        return refused("it is too long", &format!("use at most {NAME_LEN_MAX} bytes"));
     }
     if name.bytes().all(|b| b.is_ascii_digit()) {
         return refused("a number alone is a stream's id", "add a letter");

@@ -49,10 +49,10 @@ pub struct RecordOptions {
     /// Keep recorded footage for this many days (imported files stay)
     #[arg(long, value_name = "DAYS", help_heading = "Retention")]
     pub keep_days: Option<f64>,
-    /// Keep this much of the filesystem free [default: 1GiB, or a twentieth of a small one]
+    /// Keep this much of the filesystem free, at least room for the next shards; 0 deletes nothing for it [default: 1GiB, or a twentieth of a small one]
     #[arg(long, value_name = "SIZE", help_heading = "Retention")]
     pub min_free: Option<ByteSize>,
-    /// Size of one shard (a pcap file of the store) [default: 256MiB, less when --keep-bytes is small]
+    /// Size of one shard (a pcap file of the store) [default: 256MiB, less when --keep-bytes or the filesystem is small]
     #[arg(long, value_name = "SIZE", help_heading = "Capture")]
     pub shard_size: Option<ByteSize>,
     /// Size of the kernel's capture ring, for each interface [default: 128MiB]

@@ -34,11 +34,12 @@ fn blast(lab: &Lab, rate: &str, seconds: &str) -> Child {
 }
 
 fn recorder(lab: &Lab, store: &Path, more: &[&str]) -> Child {
+    recorder_of(lab, store, &[&["--shard-size", "8MiB"], more].concat())
+}
+
+fn recorder_of(lab: &Lab, store: &Path, options: &[&str]) -> Child {
     let mut command = lab.at("tap", TAPDECK);
-    command
-        .args(["record", "-i", "tap0", "--rtsp", "off", "--shard-size", "8MiB", "--store"])
-        .arg(store)
-        .args(more);
+    command.args(["record", "-i", "tap0", "--rtsp", "off", "--store"]).arg(store).args(options);
     command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().expect("bash is there")
 }
 
@@ -215,10 +216,10 @@ fn killed_while_retention_deletes() {
 struct SmallDisk(PathBuf);
 
 impl SmallDisk {
-    fn mount(at: PathBuf, image: &Path) -> Option<SmallDisk> {
+    fn mount(at: PathBuf, image: &Path, megabytes: u64) -> Option<SmallDisk> {
         fs::create_dir(&at).ok()?;
         let file = fs::File::create(image).ok()?;
-        file.set_len(96 << 20).ok()?;
+        file.set_len(megabytes << 20).ok()?;
         let quiet = |program: &str, arguments: &[&str]| {
             let done =
                 Command::new(program).args(arguments).stdout(Stdio::null()).stderr(Stdio::null()).status();
@@ -227,7 +228,7 @@ impl SmallDisk {
         let (image, target) = (image.to_str()?, at.to_str()?);
         let mounted = quiet("mkfs.ext4", &["-q", "-F", image])
             && quiet("mount", &["-o", "loop", image, target])
-            || quiet("mount", &["-t", "tmpfs", "-o", "size=96m", "tmpfs", target]);
+            || quiet("mount", &["-t", "tmpfs", "-o", &format!("size={megabytes}m"), "tmpfs", target]);
         mounted.then_some(SmallDisk(at))
     }
 }
@@ -242,7 +243,7 @@ impl Drop for SmallDisk {
 fn full_disk_stops_clearly_and_harms_nothing() {
     let test = "full_disk_stops_clearly_and_harms_nothing";
     let Some(lab) = Lab::up(test, &[("LAB_CAMERAS", "1")]) else { return };
-    let Some(disk) = SmallDisk::mount(lab.dir().join("disk"), &lab.dir().join("image")) else {
+    let Some(disk) = SmallDisk::mount(lab.dir().join("disk"), &lab.dir().join("image"), 96) else {
         return skip(test, "may not mount a small filesystem");
     };
     let store = disk.0.join("store");
@@ -267,6 +268,42 @@ fn full_disk_stops_clearly_and_harms_nothing() {
     let verified =
         tapdeck().args(["verify", "--store"]).arg(&store).output().expect("the built program starts");
     assert!(verified.status.success(), "verify: {}{}", text(&verified.stdout), text(&verified.stderr));
+}
+
+/// Without any bound given the oldest goes, and the recording goes on with the newest: whatever the free space and the size of a shard.
+#[test]
+fn a_disk_that_gets_full_is_recorded_onto_further() {
+    let test = "a_disk_that_gets_full_is_recorded_onto_further";
+    let Some(lab) = Lab::up(test, &[("LAB_CAMERAS", "1")]) else { return };
+    let Some(disk) = SmallDisk::mount(lab.dir().join("disk"), &lab.dir().join("image"), 160) else {
+        return skip(test, "may not mount a small filesystem");
+    };
+    let store = disk.0.join("store");
+    let other = disk.0.join("other");
+    for round in 0..2 {
+        let mut load = blast(&lab, "10000", "12");
+        let recording = recorder_of(&lab, &store, &["--shard-size", "4MiB"]);
+        std::thread::sleep(Duration::from_secs(10));
+        interrupt(&recording);
+        let ended = finish(recording, PATIENCE);
+        let _ = load.kill();
+        let _ = load.wait();
+        let said = text(&ended.stderr);
+        assert!(ended.status.success(), "{said}");
+        let whole: u64 = shards(&store).iter().flat_map(|s| assert_only_ours(s).into_values()).sum();
+        // 120 MB were sent each time; a tenth may be lost where the disk is slow.
+        let ours = said.rsplit_once("ours ").map(|(_, count)| count.lines().next().unwrap_or_default());
+        let lost: u64 = ours.unwrap_or_default().replace(',', "").parse().expect("the summary counts");
+        assert!(lost < 10_000 && whole > 20_000, "{lost} lost, {whole} kept: {said}");
+        if round == 0 {
+            // The next start finds less room than its first shard needs.
+            let stat = rustix::fs::statvfs(&disk.0).expect("it is mounted");
+            let free = stat.f_bavail * stat.f_frsize;
+            fs::write(&other, vec![1; usize::try_from(free - (10 << 20)).expect("it is small")])
+                .expect("there is room");
+        }
+    }
+    run(&["verify", "--store", store.to_str().expect("made of text")]);
 }
 
 /// A store of two captures, and the shard of the first.
@@ -417,7 +454,7 @@ fn a_copy_of_a_killed_store_takes_nothing_from_the_original() {
 fn an_import_onto_a_full_disk_stops_and_goes_on_later() {
     let test = "an_import_onto_a_full_disk_stops_and_goes_on_later";
     let scratch = Store::empty();
-    let Some(disk) = SmallDisk::mount(scratch.dir.path().join("disk"), &scratch.dir.path().join("image"))
+    let Some(disk) = SmallDisk::mount(scratch.dir.path().join("disk"), &scratch.dir.path().join("image"), 96)
     else {
         return skip(test, "may not mount a small filesystem");
     };

@@ -303,3 +303,19 @@ fn the_unit_is_one_that_systemd_takes() {
     let ours: Vec<_> = said.lines().filter(|l| l.contains("tapdeck")).collect();
     assert!(ours.is_empty(), "{said}");
 }
+
+#[test]
+fn an_export_never_goes_into_the_store() {
+    let store = imported();
+    let name = store.streams()[0]["name"].as_str().expect("named").to_owned();
+    let before = std::fs::read(store.path.join("store.json")).expect("it is there");
+    for inside in ["store.json", "shards/0000000000000001.pcap", "index/CURRENT", "new.h264"] {
+        let output = store.path.join(inside);
+        let mut command = tapdeck();
+        command.args(["export", &name, "--store", store.at(), "--force", "-o"]).arg(&output);
+        refuses(&mut command, 1, &["in the store itself", "outside"]);
+    }
+    assert_eq!(std::fs::read(store.path.join("store.json")).expect("it is there"), before);
+    let verified = tapdeck().args(["verify", "--store", store.at()]).output().expect("it starts");
+    assert!(verified.status.success());
+}

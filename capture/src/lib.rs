@@ -38,8 +38,8 @@ pub use priority::lower_priority;
 pub use retain::Retention;
 pub use shard::FILE_HEADER_LEN as SHARD_HEADER_LEN;
 pub use shard::{
-    Appended, Chunk, MIN_SHARD_SIZE, RECORD_HEADER_LEN, Record, RecordView, Records, Recovered, Shard,
-    ShardBytes, ShardWriter, TapTail, WhenFull, WriterOptions, WriterWatch, prefetch,
+    Appended, Chunk, LEFT_FREE, MIN_SHARD_SIZE, RECORD_HEADER_LEN, Record, RecordView, Records, Recovered,
+    Shard, ShardBytes, ShardWriter, TapTail, WhenFull, WriterOptions, WriterWatch, prefetch,
 };
 pub use store::{FORMAT, NewTap, ShardInfo, SourceInfo, Store, StoreUuid, TapInfo, WriterLock};
 pub use time::CaptureTime;

@@ -8,7 +8,7 @@ use crate::finding::{check_range, one_stream};
 use crate::output_file::OutputFile;
 use crate::size::{ByteSize, count, several};
 use crate::times;
-use capture::CaptureTime;
+use capture::{CaptureTime, Store};
 use clap::{Args, ValueEnum};
 use reconstruct::codec::Kind;
 use reconstruct::export::es::EsReport;
@@ -16,7 +16,7 @@ use reconstruct::export::pcap::PcapReport;
 use reconstruct::export::{ExportError, es, pcap};
 use reconstruct::footage::{CursorStats, Footage, FootageError, MediaPacket, Start, StreamInfo};
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 /// Write a stream, or its packets, into a file
@@ -72,27 +72,48 @@ impl Export {
     /// Writes the file, or nothing.
     pub fn run(self, config: &Config, console: &Console) -> Outcome {
         let range = times::parse_range(self.range.from.as_deref(), self.range.to.as_deref(), times::now())?;
-        let footage = Footage::open(&self.store.open(config)?)?;
+        let store = self.store.open(config)?;
+        self.check_output(&store)?;
+        let footage = Footage::open(&store)?;
         let stream = one_stream(&footage, &self.stream)?;
         check_range(&stream, range)?;
         let mut out = OutputFile::create(&self.output, self.force)?;
-        let told = match self.format {
+        let (any, told) = match self.format {
             Format::Es => elementary_stream(&footage, &stream, range, &mut out, console)?,
             Format::Pcap => packets(&footage, &stream, range, &mut out)?,
         };
+        if !any {
+            return Err(Failure::failed(format_args!("{}: there is nothing to write: {told}", stream.name))
+                .next("`tapdeck timeline` shows when there is footage"));
+        }
         out.finish()?;
         console.say(format!("{}: {told}", stream.name));
         Ok(())
     }
 }
 
+impl Export {
+    /// The store's own files are not for others to write.
+    fn check_output(&self, store: &Store) -> Outcome {
+        let dir = self.output.parent().filter(|dir| !dir.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        let (Ok(dir), Ok(of_store)) = (dir.canonicalize(), store.dir().canonicalize()) else { return Ok(()) };
+        let index = store.index_dir().canonicalize().is_ok_and(|index| dir.starts_with(index));
+        if self.output != Path::new("-") && (dir.starts_with(of_store) || index) {
+            return Err(Failure::failed(format_args!("{} is in the store itself", self.output.display()))
+                .next("give a file outside of it"));
+        }
+        Ok(())
+    }
+}
+
+/// Whether anything was written, and what.
 fn elementary_stream(
     footage: &Footage,
     stream: &StreamInfo,
     (from, to): (CaptureTime, CaptureTime),
     out: &mut OutputFile,
     console: &Console,
-) -> Result<String, Failure> {
+) -> Result<(bool, String), Failure> {
     let start = match from > CaptureTime::MIN && stream.kind == Kind::Video {
         true => Start::CleanPointBefore,
         false => Start::Exact,
@@ -113,7 +134,7 @@ fn elementary_stream(
     });
     let report = es::write(stream, packets, out)?;
     bar.finish_and_clear();
-    Ok(tell_es(&report, cursor.stats()))
+    Ok((report.bytes > 0, tell_es(&report, cursor.stats())))
 }
 
 /// How many seconds of footage the range has at most: what the progress bar counts.
@@ -150,7 +171,7 @@ fn packets(
     stream: &StreamInfo,
     (from, to): (CaptureTime, CaptureTime),
     out: &mut OutputFile,
-) -> Result<String, Failure> {
+) -> Result<(bool, String), Failure> {
     let report: PcapReport = pcap::write(footage, stream, from, to, out)?;
     let mut told = format!("{}, {}", several(report.packets, "packet"), ByteSize(report.bytes));
     if report.gone > 0 {
@@ -162,5 +183,5 @@ fn packets(
             count(report.damaged)
         ));
     }
-    Ok(told)
+    Ok((report.packets > 0, told))
 }

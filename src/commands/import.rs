@@ -208,7 +208,7 @@ fn strike_off(written: &WrittenStore, index: &Index, source: SourceId, console: 
         indexer::delete_shard(&written.store, &written.lock, index, shard.id)?;
     }
     console.say(format!(
-        "{} of an earlier import of it, which is not whole, were replaced",
+        "{} of an earlier import of it left the store for this one",
         several(shards.iter().map(|s| s.packets).sum(), "packet")
     ));
     Ok(())
@@ -264,8 +264,8 @@ fn one(
     let (_, out_of_order) = indexed?;
     if out_of_order > 0 {
         console.line(&format!(
-            "tapdeck: {}: an interface that is described behind packets of another has earlier packets than those: {} were indexed out of \
-             their order; `tapdeck reindex` puts them right",
+            "tapdeck: {}: an interface that is described behind packets of another has earlier packets than those: {} came into the index out of \
+             order; `tapdeck reindex` puts that right",
             path.display(),
             several(out_of_order, "packet")
         ));

@@ -17,7 +17,7 @@ Examples:
   tapdeck name 10.0.0.7-Channels-101-video entrance-video --store DIR
   tapdeck name 10.0.0.7 entrance --store DIR                   # the camera
 
-A camera's name plays all its tracks: rtsp://HOST:8554/entrance. The name is an RTSP path from then on; the old one goes on working. Works beside a running recorder.")]
+A camera's name plays all its tracks: rtsp://HOST:8554/entrance. The name is an RTSP path from then on, in place of one that was given before; the one that tapdeck found goes on working. Works beside a running recorder.")]
 pub struct Name {
     /// A stream's id or name, or a camera's name
     pub stream: String,

@@ -15,6 +15,7 @@ use crate::writing::WrittenStore;
 use capture::{LiveConfig, LiveError, MIN_SHARD_SIZE, Retention, WriterOptions};
 use clap::Args;
 use replay::Bound;
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 const ROUND: Duration = Duration::from_secs(1);
@@ -43,10 +44,11 @@ impl Record {
     /// Records until told to stop, or until a tap can't go on.
     pub fn run(self, config: &Config, console: &Console) -> Outcome {
         let options = self.options.or(&config.record);
-        let plan = plan(&options)?;
+        let path = self.store.path(config)?;
+        let plan = plan(&options, &path)?;
         // First: where the port is taken, no empty store is left behind.
         let bound = plan.rtsp.map(Bound::to).transpose()?;
-        let written = WrittenStore::create(&self.store.path(config)?, console)?;
+        let written = WrittenStore::create(&path, console)?;
         give_up_privileges(&written)?;
         let interrupt = Interrupt::install()?;
         let mut recorder = Recorder::start(written, bound, plan, console)?;
@@ -82,7 +84,7 @@ fn give_up_privileges(written: &WrittenStore) -> Outcome {
 }
 
 /// Everything that can be wrong with the options is told before anything is made.
-fn plan(options: &RecordOptions) -> Result<Plan, Failure> {
+fn plan(options: &RecordOptions, store: &Path) -> Result<Plan, Failure> {
     if options.interface.is_empty() {
         return Err(Failure::usage("no interface was named")
             .next(format_args!("add -i IF (there are: {})", capture::interfaces().join(", "))));
@@ -104,7 +106,7 @@ fn plan(options: &RecordOptions) -> Result<Plan, Failure> {
                 .next("give a number of days above 0"));
         }
     };
-    let shard_size = shard_size(options)?;
+    let shard_size = shard_size(options, store)?;
     let taps: Vec<LiveConfig> =
         options.interface.iter().map(|name| tap(name, shard_size, options)).collect::<Result<_, _>>()?;
     taps.iter().try_for_each(LiveConfig::check)?;
@@ -118,13 +120,15 @@ fn plan(options: &RecordOptions) -> Result<Plan, Failure> {
 }
 
 /// As it was given, or such that what is kept is at least sixteen shards: the oldest one goes as a whole.
-fn shard_size(options: &RecordOptions) -> Result<u64, Failure> {
+fn shard_size(options: &RecordOptions, store: &Path) -> Result<u64, Failure> {
     let taps = options.interface.len().max(1) as u64;
     let usual = WriterOptions::default().shard_size;
     let size = match (options.shard_size, options.keep_bytes) {
         (Some(size), _) => options::shard_size(size)?,
-        (None, Some(keep)) => (keep.0 / 16 / taps).clamp(MIN_SHARD_SIZE, usual),
-        (None, None) => usual,
+        (None, keep) => {
+            let most = keep.map(|keep| keep.0).into_iter().chain(disk_bytes(store)).min();
+            most.map_or(usual, |most| (most / 16 / taps).clamp(MIN_SHARD_SIZE, usual))
+        }
     };
     // Two of each tap are in the making at any time.
     let needed = size * 4 * taps;
@@ -138,6 +142,13 @@ fn shard_size(options: &RecordOptions) -> Result<u64, Failure> {
         ))),
         _ => Ok(size),
     }
+}
+
+/// What the disk holds that a store is, or is to be, on.
+fn disk_bytes(store: &Path) -> Option<u64> {
+    let there = store.ancestors().find(|dir| dir.exists()).filter(|dir| !dir.as_os_str().is_empty());
+    let disk = rustix::fs::statvfs(there.unwrap_or(Path::new("."))).ok()?;
+    Some(disk.f_blocks * disk.f_frsize)
 }
 
 fn tap(name: &str, shard_size: u64, options: &RecordOptions) -> Result<LiveConfig, Failure> {

@@ -2,7 +2,7 @@
 
 use crate::failure::Failure;
 use crate::writing::WrittenStore;
-use capture::{Retention, Store};
+use capture::{Retention, Store, StoreError};
 use reconstruct::index::Index;
 use reconstruct::indexer;
 use std::fs::File;
@@ -25,6 +25,9 @@ const FINISH_TIME: Duration = Duration::from_secs(2);
 /// What is kept free when nothing is said, unless the filesystem is smaller than twenty times this.
 const MIN_FREE: u64 = 1 << 30;
 
+/// What the index's log reserves (16 MiB), what a new shard leaves free, and as much again for what is written meanwhile.
+const INDEX_ROOM: u64 = (16 << 20) + 2 * capture::LEFT_FREE;
+
 /// Retention by size, age and free space.
 pub struct Retaining {
     bounds: Retention,
@@ -33,13 +36,18 @@ pub struct Retaining {
 }
 
 impl Retaining {
-    /// Some room is always kept free: a full disk stops the recording.
-    pub fn new(store: &Store, bounds: Retention, shard_size: u64) -> Result<Self, Failure> {
+    /// Some room is always kept free: a full disk stops the recording, and one that has no room for the next shards of each of the `taps`, of which
+    /// two are made at the start, is full. Who asks for none wants nothing deleted for it.
+    pub fn new(store: &Store, bounds: Retention, shard_size: u64, taps: usize) -> Result<Self, Failure> {
         let disk = rustix::fs::statvfs(store.dir()).map_err(|error| {
             Failure::failed(format_args!("cannot examine {}: {error}", store.dir().display()))
         })?;
         let usual = MIN_FREE.min(disk.f_blocks * disk.f_frsize / 20);
-        let min_free = bounds.min_free.or(Some(usual));
+        let next_shards = 2 * shard_size * taps as u64 + INDEX_ROOM;
+        let min_free = match bounds.min_free {
+            Some(0) => None,
+            asked => Some(asked.unwrap_or(usual).max(next_shards)),
+        };
         Ok(Self { bounds: Retention { min_free, ..bounds }, shard_size })
     }
 
@@ -58,8 +66,14 @@ impl Retaining {
         let shards = written.store.shards();
         let open = shards.iter().filter(|shard| !shard.sealed).count() as u64;
         let free = written.store.free_bytes()?;
-        for shard in self.bounds.plan(&shards, open * self.shard_size, free, crate::times::now()) {
-            indexer::delete_shard(&written.store, &written.lock, index, shard)?;
+        let going = self.bounds.plan(&shards, open * self.shard_size, free, crate::times::now());
+        for shard in &going {
+            indexer::delete_shard(&written.store, &written.lock, index, *shard)?;
+        }
+        if !going.is_empty() {
+            // A journaling filesystem gives the room back when it commits: else the next round would find too little still.
+            let dir = written.store.shards_dir();
+            File::open(&dir).and_then(|dir| dir.sync_all()).map_err(StoreError::io("syncing", &dir))?;
         }
         Ok(())
     }

@@ -120,6 +120,9 @@ impl Recorder {
             ));
         }
         reconstruct::indexer::drop_deleted(&store, &index)?;
+        let retention = Retaining::new(&store, plan.retention, plan.shard_size, plan.taps.len())?;
+        // The first shards need room as well.
+        retention.round(&written, &index)?;
         let hub = LiveHub::new();
         let footage = Footage::with(store.clone(), index.clone(), Some(hub.clone()));
         let server = rtsp.map(|bound| Rtsp::server(bound, footage.clone(), console));
@@ -133,7 +136,7 @@ impl Recorder {
             source,
             troubles: vec![None; taps.len()],
             taps,
-            retention: Retaining::new(&store, plan.retention, plan.shard_size)?,
+            retention,
             news: News::new(index.streams()?.len()),
             index,
             footage,

@@ -18,7 +18,8 @@ mod staging;
 mod tail;
 mod writer;
 
-pub(crate) use file::{LEFT_FREE, full, shard_path};
+pub use file::LEFT_FREE;
+pub(crate) use file::{full, shard_path};
 pub use format::FILE_HEADER_LEN;
 pub use format::RECORD_HEADER_LEN;
 pub(crate) use format::RecordHeader;
