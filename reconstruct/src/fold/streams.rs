@@ -160,6 +160,11 @@ impl Streams {
         let presentation = presentation_name(&camera, &facts.path);
         let part = match (facts.kind, facts.codec) {
             (Kind::Unknown, Some(codec)) => codec.name(),
+            // Set up without a description that was seen: what it was set up by tells it from its session's others.
+            (Kind::Unknown, None) => match &key {
+                StreamKey::Described { uri, .. } => last_of_path(uri).unwrap_or(Kind::Unknown.name()),
+                StreamKey::Inferred { .. } => Kind::Unknown.name(),
+            },
             (kind, _) => kind.name(),
         };
         let name = unique(format!("{presentation}-{}", sanitise(part)), |n| self.names.contains(n));
@@ -239,8 +244,10 @@ impl Streams {
                     return Some(row.id);
                 }
                 // Exactly one stream that was found by its packets, and may be this one.
-                let mut inferred =
-                    of_camera().filter(|row| !row.sdp && row.aliases.is_empty() && compatible(row, facts));
+                let by_packets = |row: &&StreamRow| matches!(row.key, StreamKey::Inferred { .. });
+                let mut inferred = of_camera()
+                    .filter(by_packets)
+                    .filter(|row| !row.sdp && row.aliases.is_empty() && compatible(row, facts));
                 inferred.next().filter(|_| inferred.next().is_none()).map(|row| row.id)
             }
             StreamKey::Inferred { port, channel, .. } => {
@@ -343,6 +350,12 @@ impl Streams {
             batch.put_stream(&known.row);
         }
     }
+}
+
+/// What stands behind the last slash of a control URI.
+fn last_of_path(uri: &str) -> Option<&str> {
+    let (_, last) = uri.trim_end_matches('/').rsplit_once('/')?;
+    (!sanitise(last).is_empty()).then_some(last)
 }
 
 /// Whether nothing speaks against one description for both: codec and clock.

@@ -19,6 +19,10 @@ fn vms(port: u16) -> SocketAddrV4 {
 pub fn interleaved_session(w: &mut Wire, client_port: u16, ssrc: u32, first: u16, count: u16) {
     let mut talk = Talk::open(w, vms(client_port), camera(554));
     talk.describe(w);
+    interleaved_media(w, talk, ssrc, first, count);
+}
+
+fn interleaved_media(w: &mut Wire, mut talk: Talk, ssrc: u32, first: u16, count: u16) {
     talk.set_up(w, 0, "RTP/AVP/TCP;unicast;interleaved=0-1", "RTP/AVP/TCP;unicast;interleaved=0-1");
     talk.set_up(w, 1, "RTP/AVP/TCP;unicast;interleaved=2-3", "RTP/AVP/TCP;unicast;interleaved=2-3");
     talk.play(w);
@@ -62,6 +66,22 @@ fn an_interleaved_session_becomes_two_streams() {
     assert_eq!(out.sum(0, |p| p.lost), 0);
     assert_eq!(out.sum(1, |p| p.packets), 17);
     assert_eq!(video.parameter_sets.len(), 2);
+}
+
+/// The description was asked for over another connection, or before the tap was plugged in.
+#[test]
+fn tracks_that_were_set_up_without_a_description_stay_apart() {
+    let mut w = Wire::at(1_000);
+    let talk = Talk::open(&mut w, vms(40_000), camera(554));
+    interleaved_media(&mut w, talk, 0xaaaa, 10, 30);
+    w.wait(5_000);
+    interleaved_session(&mut w, 40_001, 0xbbbb, 500, 20);
+    let out = fold(&w.frames);
+    assert_eq!(out.names(), ["198.18.0.11-cam-trackID-0", "198.18.0.11-cam-audio"]);
+    assert_eq!((out.streams[0].kind, out.streams[0].codec), (Kind::Video, Some(Codec::H264)));
+    assert_eq!((out.streams[1].kind, out.streams[1].codec), (Kind::Audio, Some(Codec::Pcmu)));
+    assert_eq!((out.segments(0), out.segments(1)), (2, 2));
+    assert_eq!((out.sum(0, |p| p.packets), out.sum(1, |p| p.packets)), (66 + 44, 17 + 11));
 }
 
 #[test]
