@@ -290,7 +290,12 @@ impl Inside {
     }
 
     fn handle_end(&mut self, side: Side, reason: EndReason, now: CaptureTime, context: &mut Context<'_>) {
-        self.feed(side, &Input::Finish, context);
+        // With a reset both sides are at their end: what is still searched for in the other one belongs to this session.
+        let both = reason == EndReason::Reset;
+        for side in [Some(side), Some(side.other()).filter(|_| both)].into_iter().flatten() {
+            self.feed(side, &Input::Finish, context);
+        }
+        self.poll(context);
         self.sides[index(side)].ended = true;
         let closed = match reason {
             EndReason::Fin if self.sides.iter().all(|d| d.ended) => Closed::Orderly,

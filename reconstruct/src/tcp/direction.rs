@@ -103,14 +103,21 @@ impl Direction {
         self.held_bytes
     }
 
-    /// Takes a segment of this direction; true when it resets the connection.
+    /// Whether a segment with RST resets the connection.
+    pub fn is_reset_by(&self, segment: &Segment<'_>) -> bool {
+        let near = (segment.seq.wrapping_sub(self.next_seq) as i32).unsigned_abs() < FAR as u32;
+        // A RST that answers a SYN may have sequence number 0; one that fits nothing is somebody else's.
+        self.phase == Phase::Idle || near || segment.seq == 0
+    }
+
+    /// Takes a segment of this direction. One with RST changes nothing: see [`is_reset_by`](Self::is_reset_by).
     #[inline]
     pub fn handle_segment(
         &mut self,
         limits: &TcpLimits,
         segment: &Segment<'_>,
         sink: &mut impl FnMut(&TcpEvent<'_>),
-    ) -> bool {
+    ) {
         const UNUSUAL: u8 = TcpFlags::SYN.0 | TcpFlags::RST.0 | TcpFlags::FIN.0;
         let (len, now) = (segment.payload.bytes.len(), segment.payload.time);
         let plain = segment.flags.0 & UNUSUAL == 0 && self.held.is_empty() && self.phase == Phase::Open;
@@ -122,9 +129,9 @@ impl Direction {
             if !self.acks.is_empty() {
                 self.give_up(limits, now, sink);
             }
-            return false;
+            return;
         }
-        self.handle_unusual(limits, now, segment, sink)
+        self.handle_unusual(limits, now, segment, sink);
     }
 
     fn handle_unusual(
@@ -133,16 +140,10 @@ impl Direction {
         now: CaptureTime,
         segment: &Segment<'_>,
         sink: &mut impl FnMut(&TcpEvent<'_>),
-    ) -> bool {
+    ) {
         let mut seq = segment.seq;
         if segment.flags.has(TcpFlags::RST) {
-            let near = (seq.wrapping_sub(self.next_seq) as i32).unsigned_abs() < FAR as u32;
-            // A RST that answers a SYN may have sequence number 0; one that fits nothing is somebody else's.
-            let resets = self.phase == Phase::Idle || near || seq == 0;
-            if resets {
-                self.handle_reset(now, sink);
-            }
-            return resets;
+            return;
         }
         if segment.flags.has(TcpFlags::SYN) {
             seq = seq.wrapping_add(1);
@@ -155,12 +156,11 @@ impl Direction {
         }
         if segment.len_on_wire > 0 || segment.flags.has(TcpFlags::FIN) {
             if !self.ready_for(now, seq, segment.len_on_wire, sink) {
-                return false;
+                return;
             }
             self.insert(now, seq, segment, sink);
         }
         self.give_up(limits, now, sink);
-        false
     }
 
     /// Opens the stream where it has to be; false when the segment is none of its.

@@ -182,10 +182,16 @@ impl Connection {
             Side::A => (&mut self.from_a, &mut self.from_b),
             Side::B => (&mut self.from_b, &mut self.from_a),
         };
-        let reset = own.handle_segment(limits, segment, &mut |e| sink(from, e));
-        if reset {
+        if segment.flags.has(TcpFlags::RST) && own.is_reset_by(segment) {
+            // What either side had sent until then comes before the end of both.
+            own.finish(&mut |e| sink(from, e));
+            other.finish(&mut |e| sink(from.other(), e));
+            own.handle_reset(now, &mut |e| sink(from, e));
             other.handle_reset(now, &mut |e| sink(from.other(), e));
-        } else if segment.flags.has(TcpFlags::ACK) {
+            return;
+        }
+        own.handle_segment(limits, segment, &mut |e| sink(from, e));
+        if segment.flags.has(TcpFlags::ACK) {
             other.handle_ack(limits, now, segment.ack, &mut |e| sink(from.other(), e));
         }
     }

@@ -84,6 +84,33 @@ fn tracks_that_were_set_up_without_a_description_stay_apart() {
     assert_eq!((out.sum(0, |p| p.packets), out.sum(1, |p| p.packets)), (66 + 44, 17 + 11));
 }
 
+/// What waits behind a hole when the connection is reset belongs to its session, and what is missing is counted.
+#[test]
+fn a_hole_just_before_a_reset_is_counted() {
+    let mut counted = 0;
+    for lost_before_the_end in 4..12 {
+        let mut w = Wire::at(1_000);
+        let mut talk = Talk::open(&mut w, vms(40_000), camera(554));
+        talk.describe(&mut w);
+        let channels = "RTP/AVP/TCP;unicast;interleaved=0-1";
+        talk.set_up(&mut w, 0, channels, channels);
+        talk.play(&mut w);
+        let stream: Vec<u8> = pictures(7, 100, 20).iter().flat_map(|packet| framed(0, packet)).collect();
+        talk.answer(&mut w, &stream, 700);
+        let lost = w.frames.len() - lost_before_the_end;
+        w.frames.remove(lost);
+        talk.reset(&mut w);
+        let out = fold(&w.frames);
+        assert_eq!(out.names(), ["198.18.0.11-cam-video"], "{lost_before_the_end}");
+        assert_eq!(out.segments(0), 1, "{lost_before_the_end}");
+        let (packets, gone) = (out.sum(0, |p| p.packets), out.sum(0, |p| p.lost));
+        // What was left out may have been an acknowledgement.
+        assert_eq!(packets + gone, 44, "{lost_before_the_end}: {packets} and {gone} lost");
+        counted += u64::from(gone > 0);
+    }
+    assert!(counted >= 4, "{counted}");
+}
+
 #[test]
 fn announced_datagrams_are_the_tracks() {
     let mut w = Wire::at(1_000);

@@ -176,6 +176,13 @@ impl Talk {
         w.tcp(self.server, self.client, self.server_seq, self.client_seq, "FA", &[]);
     }
 
+    /// TEARDOWN, and the client resets the connection.
+    pub fn reset(&mut self, w: &mut Wire) {
+        let uri = self.uri();
+        self.exchange(w, "TEARDOWN", &uri, "Session: 4711\r\n", "", "");
+        w.tcp(self.client, self.server, self.client_seq, self.server_seq, "AR", &[]);
+    }
+
     fn uri(&self) -> String {
         format!("rtsp://{}/cam", self.server)
     }
