@@ -1,7 +1,7 @@
 //! What other commands may order the recorder to do, and the thread that listens for it.
 
 use super::importing::{Importing, Job, Means, Wanted};
-use crate::control::{self, ControlServer, Reply, Request};
+use crate::control::{ControlServer, Reply, Request, Waker};
 use crate::failure::Failure;
 use crate::naming;
 use crate::status::RecorderStatus;
@@ -103,7 +103,7 @@ impl Orders {
 pub struct Control {
     status: Arc<Mutex<RecorderStatus>>,
     stop: Arc<AtomicBool>,
-    path: PathBuf,
+    waker: Waker,
     thread: Option<JoinHandle<()>>,
 }
 
@@ -113,6 +113,7 @@ impl Control {
         let path = orders.means.footage.store().control_socket();
         let cannot = |error| Failure::failed(format_args!("cannot listen at {}: {error}", path.display()));
         let server = ControlServer::bind(&path).map_err(cannot)?;
+        let waker = server.waker().map_err(cannot)?;
         let (status, stop) =
             (Arc::new(Mutex::new(RecorderStatus::default())), Arc::new(AtomicBool::new(false)));
         let thread = {
@@ -122,7 +123,7 @@ impl Control {
             };
             std::thread::Builder::new().name("control".into()).spawn(listen).map_err(cannot)?
         };
-        Ok(Self { status, stop, path, thread: Some(thread) })
+        Ok(Self { status, stop, waker, thread: Some(thread) })
     }
 
     /// What `status` is answered from now on.
@@ -134,7 +135,7 @@ impl Control {
 impl Drop for Control {
     fn drop(&mut self) {
         self.stop.store(true, Ordering::Release);
-        control::wake(&self.path);
+        self.waker.wake();
         if let Some(thread) = self.thread.take() {
             let _ = thread.join();
         }
