@@ -96,6 +96,12 @@ impl Descriptor {
         d
     }
 
+    /// Whether the fold looks at the beginning of the packet: what TCP carries begins anywhere in it.
+    #[inline]
+    pub fn shows_at_its_head(&self) -> bool {
+        !matches!(self.detail, Detail::Tcp { .. })
+    }
+
     fn fill(&mut self, data: &[u8], from: &Dissected<'_>) {
         self.vlans = from.vlans;
         self.mac = from.ethernet.map(|(src, _)| src);

@@ -289,7 +289,9 @@ impl Driver {
             }
             late += u64::from(latest < folded_to);
             // Another core took it apart: its headers are in the cache that both share, not in this core's.
-            if let Some(soon) = batch.descriptors.get(at + FETCH_AHEAD) {
+            if let Some(soon) = batch.descriptors.get(at + FETCH_AHEAD)
+                && soon.shows_at_its_head()
+            {
                 capture::prefetch(bytes.of(soon), HEADER_LINES);
             }
             fold.handle(&place, d, bytes.of(d));
