@@ -5,7 +5,7 @@ use crate::config::Config;
 use crate::control::{self, Reply, Request};
 use crate::failure::Failure;
 use capture::{ReadError, Store, StoreError};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 impl From<StoreError> for Failure {
     /// The sentences of the store name the remedy themselves.
@@ -24,6 +24,12 @@ impl From<ReadError> for Failure {
     fn from(error: ReadError) -> Self {
         Self::failed(error)
     }
+}
+
+/// The store, or the directory in which it would be made.
+pub fn nearest_directory(store: &Path) -> Option<PathBuf> {
+    let absolute = std::path::absolute(store).ok()?;
+    absolute.ancestors().find(|path| path.is_dir()).map(Path::to_owned)
 }
 
 impl StoreArg {

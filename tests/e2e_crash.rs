@@ -239,13 +239,19 @@ impl Drop for SmallDisk {
     }
 }
 
+fn lab_with_small_disk(test: &str, megabytes: u64) -> Option<(Lab, SmallDisk)> {
+    let lab = Lab::up(test, &[("LAB_CAMERAS", "1")])?;
+    let disk = SmallDisk::mount(lab.dir().join("disk"), &lab.dir().join("image"), megabytes);
+    if disk.is_none() {
+        skip(test, "may not mount a small filesystem");
+    }
+    Some((lab, disk?))
+}
+
 #[test]
 fn full_disk_stops_clearly_and_harms_nothing() {
     let test = "full_disk_stops_clearly_and_harms_nothing";
-    let Some(lab) = Lab::up(test, &[("LAB_CAMERAS", "1")]) else { return };
-    let Some(disk) = SmallDisk::mount(lab.dir().join("disk"), &lab.dir().join("image"), 96) else {
-        return skip(test, "may not mount a small filesystem");
-    };
+    let Some((lab, disk)) = lab_with_small_disk(test, 96) else { return };
     let store = disk.0.join("store");
     let mut load = blast(&lab, "20000", "12");
     let mut recording = recorder(&lab, &store, &["--min-free", "0"]);
@@ -274,10 +280,7 @@ fn full_disk_stops_clearly_and_harms_nothing() {
 #[test]
 fn a_disk_that_gets_full_is_recorded_onto_further() {
     let test = "a_disk_that_gets_full_is_recorded_onto_further";
-    let Some(lab) = Lab::up(test, &[("LAB_CAMERAS", "1")]) else { return };
-    let Some(disk) = SmallDisk::mount(lab.dir().join("disk"), &lab.dir().join("image"), 160) else {
-        return skip(test, "may not mount a small filesystem");
-    };
+    let Some((lab, disk)) = lab_with_small_disk(test, 160) else { return };
     let store = disk.0.join("store");
     let other = disk.0.join("other");
     for round in 0..2 {

@@ -319,3 +319,29 @@ fn an_export_never_goes_into_the_store() {
     let verified = tapdeck().args(["verify", "--store", store.at()]).output().expect("it starts");
     assert!(verified.status.success());
 }
+
+/// Within the footage, and yet between two packets.
+#[test]
+fn an_export_of_nothing_leaves_no_file() {
+    let store = imported();
+    let video = &store.streams()[0];
+    let (name, first) = (video["name"].as_str().expect("named"), video["first"].as_str().expect("a time"));
+    let second = first.get(..19).expect("RFC 3339");
+    // A nanosecond of each tenth of the second that the stream begins in; the packets are ten to a hundred in each.
+    let outputs: Vec<_> = (1..10).map(|tenth| store.path.with_extension(format!("{tenth}.pcap"))).collect();
+    let mut nothing = 0;
+    for (tenth, output) in (1..10).zip(&outputs) {
+        let (from, to) = (format!("{second}.{tenth}00000001Z"), format!("{second}.{tenth}00000002Z"));
+        let mut command = tapdeck();
+        command.args(["export", name, "--store", store.at(), "--format", "pcap"]);
+        command.args(["--from", &from, "--to", &to]);
+        let done = command.arg("-o").arg(output).output().expect("the built program starts");
+        let said = String::from_utf8_lossy(&done.stderr);
+        if said.contains("nothing to write") {
+            assert!(done.status.code() == Some(1) && said.contains("`tapdeck timeline`"), "{said}");
+            nothing += 1;
+        }
+        assert_eq!(output.exists(), done.status.success(), "{said}");
+    }
+    assert!(nothing > 0, "there was no place without a packet");
+}

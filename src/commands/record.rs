@@ -11,6 +11,7 @@ use crate::recorder::{Control, Plan, Recorder, Summary, check_writable};
 use crate::rtsp;
 use crate::size::{ByteSize, count, several};
 use crate::status::RecorderStatus;
+use crate::stores::nearest_directory;
 use crate::writing::WrittenStore;
 use capture::{LiveConfig, LiveError, MIN_SHARD_SIZE, Retention, WriterOptions};
 use clap::Args;
@@ -146,8 +147,7 @@ fn shard_size(options: &RecordOptions, store: &Path) -> Result<u64, Failure> {
 
 /// What the disk holds that a store is, or is to be, on.
 fn disk_bytes(store: &Path) -> Option<u64> {
-    let there = store.ancestors().find(|dir| dir.exists()).filter(|dir| !dir.as_os_str().is_empty());
-    let disk = rustix::fs::statvfs(there.unwrap_or(Path::new("."))).ok()?;
+    let disk = rustix::fs::statvfs(nearest_directory(store)?).ok()?;
     Some(disk.f_blocks * disk.f_frsize)
 }
 

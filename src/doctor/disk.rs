@@ -2,6 +2,7 @@
 
 use super::Finding;
 use crate::size::ByteSize;
+use crate::stores::nearest_directory;
 use rustix::fs::{FallocateFlags, OFlags, fallocate, statfs, statvfs};
 use std::fs::{File, OpenOptions};
 use std::io;
@@ -34,12 +35,6 @@ pub(super) fn examine(store: &Path, wire_speed: Option<u64>) -> Vec<Finding> {
         ),
     }
     findings
-}
-
-/// The store, or where it would be made.
-fn nearest_directory(store: &Path) -> Option<PathBuf> {
-    let absolute = std::path::absolute(store).ok()?;
-    absolute.ancestors().find(|path| path.is_dir()).map(Path::to_owned)
 }
 
 fn filesystem(dir: &Path, place: &str) -> Finding {

@@ -318,9 +318,10 @@ impl Loop {
         let mut next_stats = Instant::now();
         loop {
             let stopping = self.shared.stop.load(Ordering::Acquire);
-            if self.shared.asked.load(Ordering::Acquire) {
-                let change = |(other, from)| Change { other, from, asked: Instant::now(), done: false };
-                self.change = self.shared.offered().map(change);
+            if self.shared.asked.load(Ordering::Acquire)
+                && let Some((other, from)) = self.shared.offered()
+            {
+                self.change = Some(Change { other, from, asked: Instant::now(), done: false });
             }
             self.change_over();
             match self.device.is_some() {

@@ -128,10 +128,19 @@ fn published(store: &Store, tap: TapId) -> Vec<(CaptureTime, u32)> {
     packets
 }
 
-/// Numbers go to two sockets in turns; taps of both, and a third that hears nothing, go on in a next part as of `lead` from now. Gives that time,
-/// how long it took, and for each part the packets of the two; `None` without permission.
-#[allow(clippy::type_complexity)]
-fn change_over(lead: Duration) -> Option<(CaptureTime, Duration, [Vec<Vec<(CaptureTime, u32)>>; 2])> {
+/// What came of a change-over.
+struct ChangedOver {
+    /// The moment that was asked for.
+    at: CaptureTime,
+    took: Duration,
+    /// For each of two taps what it has in the part before, and in the next.
+    before: [Vec<(CaptureTime, u32)>; 2],
+    after: [Vec<(CaptureTime, u32)>; 2],
+}
+
+/// Numbers go to two sockets in turns; taps of both, and a third that hears nothing, go on in a next part as of `lead` from now. `None` without
+/// permission.
+fn change_over(lead: Duration) -> Option<ChangedOver> {
     let dir = tempfile::tempdir().unwrap();
     let store = Store::create(dir.path()).unwrap();
     let lock = store.lock().unwrap();
@@ -174,17 +183,17 @@ fn change_over(lead: Duration) -> Option<(CaptureTime, Duration, [Vec<Vec<(Captu
     std::thread::sleep(Duration::from_millis(300));
     let after: Vec<TapId> = taps.iter().map(LiveTap::tap).collect();
     taps.into_iter().for_each(|tap| tap.stop().result.unwrap());
-    let parts = [before, after].map(|taps| taps[..2].iter().map(|tap| published(&store, *tap)).collect());
-    let mut numbers: Vec<u32> = parts.iter().flatten().flatten().map(|packet: &(_, u32)| packet.1).collect();
+    let [before, after] = [before, after].map(|taps| [taps[0], taps[1]].map(|tap| published(&store, tap)));
+    let mut numbers: Vec<u32> = before.iter().chain(&after).flatten().map(|packet| packet.1).collect();
     numbers.sort_unstable();
     assert!(numbers.iter().copied().eq(0..sent), "{} packets of {sent}", numbers.len());
-    Some((at, took, parts))
+    Some(ChangedOver { at, took, before, after })
 }
 
 /// All that two taps have in one part lies before all that they have in the next, and no packet is missing; one that hears nothing comes along.
 #[test]
 fn taps_go_on_in_a_next_part_at_one_moment() {
-    let Some((at, _, [before, after])) = change_over(Duration::from_millis(50)) else { return };
+    let Some(ChangedOver { at, before, after, .. }) = change_over(Duration::from_millis(50)) else { return };
     assert!(before.iter().chain(&after).all(|packets| !packets.is_empty()));
     assert!(before.iter().flatten().all(|packet| packet.0 < at), "{at}");
     assert!(after.iter().flatten().all(|packet| packet.0 >= at), "{at}");
@@ -193,7 +202,9 @@ fn taps_go_on_in_a_next_part_at_one_moment() {
 /// A clock that is set back while they wait, or another one: they go on all the same.
 #[test]
 fn a_moment_that_does_not_come_is_not_waited_for_long() {
-    let Some((_, took, [before, after])) = change_over(Duration::from_secs(3600)) else { return };
+    let Some(ChangedOver { took, before, after, .. }) = change_over(Duration::from_secs(3600)) else {
+        return;
+    };
     assert!(took > CHANGE_WITHIN && took < 3 * CHANGE_WITHIN, "{took:?}");
     assert!(before.iter().chain(&after).all(|packets| !packets.is_empty()));
 }

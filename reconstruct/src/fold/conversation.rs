@@ -330,7 +330,7 @@ impl Inside {
                 *rtsp = true;
                 way.handle_frame(frame, context);
             }
-            InterleavedEvent::Text { bytes, at, time } => {
+            InterleavedEvent::Text(Slice { bytes, at, time }) => {
                 text.push(bytes);
                 while let Some(message) = text.poll() {
                     *rtsp = true;

@@ -19,7 +19,7 @@ mod text;
 use crate::codec::continues_unit;
 use crate::rtcp::looks_like_rtcp;
 use crate::rtp;
-use crate::span::{Location, Piece, Slice};
+use crate::span::{Piece, Slice};
 use capture::CaptureTime;
 use search::Search;
 use serde::{Deserialize, Serialize};
@@ -42,14 +42,7 @@ pub enum InterleavedEvent<'a> {
     /// An interleaved frame.
     Frame(Frame<'a>),
     /// The next bytes of an RTSP (or HTTP) message.
-    Text {
-        /// The bytes.
-        bytes: &'a [u8],
-        /// Where they lie.
-        at: Location,
-        /// When they were captured.
-        time: CaptureTime,
-    },
+    Text(Slice<'a>),
     /// The message is complete.
     TextEnd,
     /// The message that had begun will not be completed.
@@ -315,7 +308,7 @@ impl Interleaved {
                 State::Text(message) => {
                     let (n, step) = message.read(s.bytes);
                     if !message.is_broken() && n > 0 {
-                        sink(&InterleavedEvent::Text { bytes: &s.bytes[..n], at: s.at, time: s.time });
+                        sink(&InterleavedEvent::Text(s.first(n)));
                     }
                     match step {
                         Step::More => {}
@@ -424,7 +417,7 @@ impl Interleaved {
             let mut begin = 0;
             for (piece, time) in &stash.runs {
                 let bytes = &header[begin..begin + piece.len as usize];
-                sink(&InterleavedEvent::Text { bytes, at: piece.at(), time: *time });
+                sink(&InterleavedEvent::Text(Slice { bytes, at: piece.at(), time: *time }));
                 begin += piece.len as usize;
             }
         } else {

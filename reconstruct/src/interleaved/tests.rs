@@ -1,6 +1,7 @@
 //! Framing at every split point, after holes, stray bytes and in mid-stream.
 
 use super::*;
+use crate::span::Location;
 use capture::ShardId;
 use proptest::prelude::*;
 
@@ -53,7 +54,7 @@ impl Seen {
                 assert!(content.starts_with(f.head));
                 self.frames.push((f.channel, content, f.missing));
             }
-            InterleavedEvent::Text { bytes, at, .. } => {
+            InterleavedEvent::Text(Slice { bytes, at, .. }) => {
                 assert_eq!(bytes, &stream[at.offset as usize..][..bytes.len()]);
                 self.text.extend_from_slice(bytes);
             }
