@@ -365,6 +365,14 @@ impl Store {
         Ok(shard)
     }
 
+    /// A shard is not kept open any more: its mapping is given back as soon as nobody has it.
+    pub fn let_go(&self, id: ShardId) {
+        let mut open = guard(&self.0.open);
+        let gone = open.iter().position(|s| s.id() == id).and_then(|at| open.remove(at));
+        drop(open);
+        drop(gone);
+    }
+
     /// A shard's entry, and its live part if this process writes it. Its writer takes it from one place to the other between two
     /// looks, or seals it: then it is looked again, for a shard that seemed to be another process's would never be seen to end.
     fn shard_as_it_stands(&self, id: ShardId) -> Result<(ShardInfo, Option<Arc<LiveShard>>), StoreError> {

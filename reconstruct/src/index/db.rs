@@ -206,11 +206,14 @@ impl Index {
         self.opened()?.sync()
     }
 
-    /// Makes everything that was committed durable, and brings it into tables: who opens the index next has no log to replay.
+    /// Brings everything that was committed into tables, which are durable: who opens the index next has no log to replay.
     pub fn settle(&self) -> Result<(), IndexError> {
-        let opened = self.opened()?;
-        opened.sync()?;
-        opened.write_tables()
+        self.opened()?.write_tables(true)
+    }
+
+    /// Begins to, so that less is left for the time when that is waited for.
+    pub fn settle_ahead(&self) -> Result<(), IndexError> {
+        self.opened()?.write_tables(false)
     }
 
     /// Retention deleted a shard: its blocks, parts, gaps, reports, exchanges and times go, and the flows, segments and

@@ -187,12 +187,14 @@ impl Opened {
         self.db().flush_wal(true).map_err(|source| IndexError::Database { doing: "sync its log", source })
     }
 
-    /// Brings everything into tables.
-    pub fn write_tables(&self) -> Result<(), IndexError> {
+    /// Brings everything into tables, or has that begun when nobody is to `wait` for it.
+    pub fn write_tables(&self, wait: bool) -> Result<(), IndexError> {
         let families = Family::ALL.map(|f| self.family(f));
         let families: Vec<_> = families.iter().collect();
+        let mut options = rocksdb::FlushOptions::default();
+        options.set_wait(wait);
         self.db()
-            .flush_cfs_opt(&families, &rocksdb::FlushOptions::default())
+            .flush_cfs_opt(&families, &options)
             .map_err(|source| IndexError::Database { doing: "write its tables", source })
     }
 

@@ -6,6 +6,7 @@
 use super::error::IndexerError;
 use super::feed::Batch;
 use crate::fold::FlowHasher;
+use capture::{ShardId, Store};
 use rayon::{ThreadPool, ThreadPoolBuilder};
 use std::sync::mpsc::{Receiver, sync_channel};
 
@@ -39,5 +40,11 @@ impl Dissectors {
             let _ = done.send(batch);
         });
         under_way
+    }
+
+    /// Has a shard's mapping given back that is folded: with all its pages that takes as long as folding some thousand packets.
+    pub fn let_go(&self, store: &Store, shard: ShardId) {
+        let store = store.clone();
+        self.0.spawn(move || store.let_go(shard));
     }
 }

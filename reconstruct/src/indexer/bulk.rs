@@ -148,13 +148,18 @@ fn fold_all(
     progress: &mut Progress<'_>,
 ) -> Result<Folded, IndexerError> {
     let total: u64 = store.shards().iter().map(|s| s.bytes).sum();
-    let mut told = Instant::now();
+    let due = driver.unfolded_bytes();
+    let (mut told, mut near_end) = (Instant::now(), false);
     let range = Range { until: None, alone: Some(lock), kept_stays: false };
     let folded = fold_sources(driver, store, &range, &mut |driver| {
         // How far it is takes a look at every shard that there is.
         if told.elapsed() >= PROGRESS {
             told = Instant::now();
-            progress(total.saturating_sub(driver.unfolded_bytes()), total);
+            let left = driver.unfolded_bytes();
+            progress(total.saturating_sub(left), total);
+            if left < due / 4 && !std::mem::replace(&mut near_end, true) {
+                driver.finish_ahead()?;
+            }
         }
         Ok(())
     })?;

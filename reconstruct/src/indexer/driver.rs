@@ -316,8 +316,12 @@ impl Driver {
 
     /// A tap moves on to another shard: blocks of the old one are closed, and the state is kept as of the new one's beginning.
     fn enter(&mut self, place: &Place, from: u64) -> Result<(), IndexerError> {
-        if self.in_shard.insert(place.tap, place.shard) == Some(place.shard) {
+        let before = self.in_shard.insert(place.tap, place.shard);
+        if before == Some(place.shard) {
             return Ok(());
+        }
+        if let (Some(cores), Some(before)) = (&self.dissectors, before) {
+            cores.let_go(&self.store, before);
         }
         let within = |(shard, offset): &(ShardId, u64)| *shard == place.shard && *offset > SHARD_BEGIN;
         if self.positions.get(&place.tap).is_some_and(within) {
@@ -408,6 +412,11 @@ impl Driver {
         self.commit()?;
         self.committer.close();
         Ok(self.index.settle()?)
+    }
+
+    /// The end is near: most of what is to be brought into tables then is brought there while the rest is folded.
+    pub fn finish_ahead(&self) -> Result<(), IndexerError> {
+        Ok(self.index.settle_ahead()?)
     }
 
     /// All packets of the source are folded: what waits for more is written.
