@@ -22,6 +22,7 @@ mod output_file;
 mod packet_filter;
 mod plain_lines;
 mod printable;
+mod record_walk;
 mod recorder;
 mod rtsp;
 mod size;

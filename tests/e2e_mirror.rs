@@ -12,7 +12,7 @@ use lab::nal::{self, Codec, assert_same_video};
 use lab::players::{
     frames_of, gstreamer_ended, recorded_frames, recorded_pictures, snapshot, spawn_frames, spawn_gstreamer,
 };
-use lab::program::{Store, finish, interrupt, text, word};
+use lab::program::{Store, finish, interrupt, json, path_text, run, text, word};
 use lab::skip;
 use lab::timing::assert_part_of;
 use lab::topology::{Camera, Kind, Lab, Setting};
@@ -102,6 +102,23 @@ fn assert_exports(store: &Store, video: &Value, codec: Codec, truths: &[PathBuf]
     }
 }
 
+/// Whichever taps captured them, in the list and in the export.
+fn assert_packets_in_order(store: &Store, video: &Value) {
+    let times = |store: &Store, only: &[&str]| {
+        let rows = json(&[&["packets", "--store", store.at(), "--json"], only].concat());
+        let times: Vec<_> = rows.as_array().expect("a list").iter().map(|row| word(&row["time"])).collect();
+        assert!(times.is_sorted(), "not in the order of capture: {only:?}");
+        times
+    };
+    let id = word(&video["id"]);
+    let (all, of_stream) = (times(store, &[]), times(store, &["--stream", &id]));
+    assert!(of_stream.len() > 100 && of_stream.iter().all(|time| all.binary_search(time).is_ok()));
+    let pcap = store.dir.path().join("stream.pcap");
+    run(&["export", &id, "--store", store.at(), "--format", "pcap", "-o", path_text(&pcap)]);
+    let exported = times(&Store::import(&[pcap]), &[]);
+    assert_eq!(exported, of_stream, "the exported packets are others than the listed ones");
+}
+
 fn records_what_the_vms_records(
     test: &str,
     server: Kind,
@@ -116,6 +133,7 @@ fn records_what_the_vms_records(
     });
     let (_lab, store, video) = scene.ended();
     assert_exports(&store, &video, codec, &truths);
+    assert_packets_in_order(&store, &video);
     Some(video)
 }
 

@@ -6,8 +6,9 @@ use crate::failure::{Failure, Outcome};
 use crate::finding::{check_range, one_stream};
 use crate::listing::JsonArray;
 use crate::packet_filter::PacketFilter;
+use crate::record_walk::RecordWalk;
 use crate::times;
-use capture::{CaptureTime, LinkType, ReadError, RecordView, ShardInfo, Store, StoreError};
+use capture::{CaptureTime, LinkType, Record, Shard, Store, TapInfo};
 use clap::Args;
 use reconstruct::footage::{self, Footage, Found, Records};
 use reconstruct::index::HeaderFields;
@@ -86,7 +87,7 @@ enum Listing {
 }
 
 impl Packets {
-    /// Lists them in the order of the shards, which is the order of capture for each tap.
+    /// Lists them in the order of capture.
     pub fn run(self, config: &Config) -> Outcome {
         let range = times::parse_range(self.range.from.as_deref(), self.range.to.as_deref(), times::now())?;
         let mut filter = self.filter.as_deref().map(PacketFilter::new).transpose()?;
@@ -101,12 +102,14 @@ impl Packets {
             list_stream(&store, stream, range, filter.as_mut(), left, &mut listing)?;
             left = 0;
         }
-        for shard in store.shards() {
-            if left == 0 || !overlaps(&shard, range) {
-                continue;
+        let mut walk = RecordWalk::new(&store, range.0, range.1);
+        while left > 0
+            && let Some((record, shard)) = walk.next_packet()?
+        {
+            if matches(filter.as_mut(), &shard, &record)? {
+                listing.push(&Row::new(&shard, &taps, &record))?;
+                left -= 1;
             }
-            let tap = taps.iter().find(|tap| tap.id == shard.tap).map_or("", |tap| tap.name.as_str());
-            left -= list_shard(&store, &shard, tap, range, filter.as_mut(), left, &mut listing)?;
         }
         match listing {
             Listing::Json(array) => array.end(),
@@ -121,9 +124,11 @@ impl From<times::TimeError> for Failure {
     }
 }
 
-/// Whether a shard can hold packets of the range; of a shard that is being written only the reading tells.
-fn overlaps(shard: &ShardInfo, (from, to): (CaptureTime, CaptureTime)) -> bool {
-    shard.times.is_none_or(|(first, last)| last >= from && first <= to)
+fn matches(filter: Option<&mut PacketFilter>, shard: &Shard, record: &Record) -> Result<bool, Failure> {
+    Ok(match filter {
+        Some(filter) => filter.matches(shard.link(), &record.data)?,
+        None => true,
+    })
 }
 
 /// Through the first level of the index: only the stream's own packets are read.
@@ -151,8 +156,8 @@ fn list_stream(
             break;
         }
         let found = found?;
-        let record = match records.read(store, found.shard, found.packet.offset)? {
-            Found::Record(record, _) => record,
+        let (record, shard) = match records.read(store, found.shard, found.packet.offset)? {
+            Found::Record(record, shard) => (record, shard),
             Found::Damaged => {
                 damaged += 1;
                 continue;
@@ -160,21 +165,9 @@ fn list_stream(
             // Deleted by retention meanwhile.
             Found::Gone => continue,
         };
-        let Some(info) = store.shard_info(found.shard) else { continue };
-        let view = RecordView {
-            offset: record.offset,
-            time: record.time,
-            original_len: record.original_len,
-            data: &record.data,
-        };
-        let in_time = view.time >= from && view.time <= to;
-        let wanted = match filter.as_deref_mut() {
-            Some(filter) if in_time => filter.matches(info.link, view.data)?,
-            _ => in_time,
-        };
-        if wanted {
-            let tap = taps.iter().find(|tap| tap.id == info.tap).map_or("", |tap| tap.name.as_str());
-            let mut row = Row::new(&info, tap, &view);
+        let in_time = record.time >= from && record.time <= to;
+        if in_time && matches(filter.as_deref_mut(), &shard, &record)? {
+            let mut row = Row::new(&shard, &taps, &record);
             if let HeaderFields::Rtp { seq, timestamp, marker, payload_type } = found.packet.header {
                 row.rtp = Some(Rtp { sequence: seq, timestamp, marker, payload_type });
             }
@@ -188,59 +181,6 @@ fn list_stream(
     Ok(())
 }
 
-fn list_shard(
-    store: &Store,
-    info: &ShardInfo,
-    tap: &str,
-    (from, to): (CaptureTime, CaptureTime),
-    mut filter: Option<&mut PacketFilter>,
-    left: u64,
-    listing: &mut Listing,
-) -> Result<u64, Failure> {
-    let shard = match store.shard_if_retained(info.id) {
-        Ok(Some(shard)) => shard,
-        Ok(None) => return Ok(0),
-        // Missing, which must not hide the others.
-        Err(gone @ StoreError::Gone { .. }) => {
-            tracing::warn!("{gone}");
-            return Ok(0);
-        }
-        Err(error) => return Err(error.into()),
-    };
-    let mut position = 0;
-    let mut listed = 0;
-    loop {
-        let chunk = match shard.chunk(position) {
-            Ok(Some(chunk)) => chunk,
-            Ok(None) => return Ok(listed),
-            Err(torn @ ReadError::Torn { .. }) => {
-                tracing::warn!("{torn}");
-                // The next place that is known to begin a record; without one, the rest can't be read.
-                let Some(next) = info.anchors.iter().copied().find(|anchor| *anchor > position) else {
-                    return Ok(listed);
-                };
-                position = next;
-                continue;
-            }
-            Err(error) => return Err(error.into()),
-        };
-        position = chunk.end();
-        for record in chunk.records().filter(|record| record.time >= from && record.time <= to) {
-            let wanted = match filter.as_deref_mut() {
-                Some(filter) => filter.matches(info.link, record.data)?,
-                None => true,
-            };
-            if wanted {
-                listing.push(&Row::new(info, tap, &record))?;
-                listed += 1;
-            }
-            if listed == left {
-                return Ok(listed);
-            }
-        }
-    }
-}
-
 impl Listing {
     fn push(&mut self, row: &Row<'_>) -> Outcome {
         match self {
@@ -251,12 +191,12 @@ impl Listing {
 }
 
 impl<'a> Row<'a> {
-    fn new(info: &ShardInfo, tap: &'a str, record: &RecordView<'_>) -> Self {
+    fn new(shard: &Shard, taps: &'a [TapInfo], record: &Record) -> Self {
         let mut row = Self {
             time: times::rfc3339(record.time),
-            shard: info.id.0,
+            shard: shard.id().0,
             offset: record.offset,
-            tap,
+            tap: taps.iter().find(|tap| tap.id == shard.tap()).map_or("", |tap| tap.name.as_str()),
             length: record.original_len,
             captured: record.data.len(),
             vlans: Vec::new(),
@@ -266,13 +206,13 @@ impl<'a> Row<'a> {
             payload: None,
             rtp: None,
         };
-        row.dissect(info.link, record);
+        row.dissect(shard.link(), record);
         row
     }
 
     /// What can't be taken apart is listed by its length alone.
-    fn dissect(&mut self, link: LinkType, record: &RecordView<'_>) {
-        let Ok(seen) = wire::dissect_record(link, record.data, record.original_len) else { return };
+    fn dissect(&mut self, link: LinkType, record: &Record) {
+        let Ok(seen) = wire::dissect_record(link, &record.data, record.original_len) else { return };
         let (protocol, ports, payload) = match seen.transport {
             Transport::Udp { src, dst, payload_len_on_wire, .. } => {
                 ("udp".to_owned(), Some((src, dst)), Some(payload_len_on_wire))

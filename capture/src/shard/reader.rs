@@ -367,6 +367,16 @@ impl Chunk {
         Records { bytes: &self.bytes, offset: self.base }
     }
 
+    /// The record that begins at `offset` of the shard, as a view that keeps what it points into; `None` behind the last one.
+    pub fn record(&self, offset: u64) -> Option<Record> {
+        let at = usize::try_from(offset.checked_sub(self.base)?).ok()?;
+        let mut rest = Records { bytes: self.bytes.get(at..)?, offset };
+        let view = rest.next()?;
+        let from = at + RECORD_HEADER_LEN as usize;
+        let data = self.bytes.slice(from..from + view.data.len());
+        Some(Record { offset, time: view.time, original_len: view.original_len, data })
+    }
+
     /// Offset in the shard behind the last record: where the next chunk begins.
     pub fn end(&self) -> u64 {
         self.base + self.bytes.len() as u64

@@ -2,7 +2,7 @@
 //!
 //! Owns the writing of a nanosecond pcap file from the records of the stream's flows. A stream over UDP is its flow; of one
 //! that is interleaved in TCP the whole direction of the connection is written, so that a reader can put the byte stream
-//! together again. Each record is written once, in the order in which it lies in its shard.
+//! together again. Each record is written once, in the order of capture, whichever taps captured them.
 //! Refuses to mix link types.
 
 use std::io::Write;

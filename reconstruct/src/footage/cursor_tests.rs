@@ -407,6 +407,26 @@ fn first_level_records_are_found_by_stream_time_and_address() {
     assert_eq!(record.time.millis(), one.packet.time.millis());
 }
 
+/// Each tap's shards lie one behind the other, and hold the same seconds.
+#[test]
+fn first_level_records_of_several_taps_are_in_the_order_of_capture() {
+    let of = |tap: u32| video(tap, tap, 1_000_000 + 3 * i64::from(tap), 0..3000);
+    let (a, b, c) = (of(1), of(2), video(3, 3, 900_000, 0..20));
+    let s = Synthetic::of_taps(&[&a, &b, &c]);
+    let scan = |filter: &PacketFilter| {
+        let found = s.footage.packets(filter).unwrap().map(Result::unwrap);
+        found
+            .map(|p| s.footage.store().shard(p.shard).unwrap().record(p.packet.offset).unwrap().time)
+            .collect::<Vec<_>>()
+    };
+    let all = scan(&PacketFilter::default());
+    assert!(all.len() == 6020 && all.is_sorted());
+    let (from, to) = (Some(time(1_000_400)), Some(time(1_001_400)));
+    let some = scan(&PacketFilter { from, to, ..PacketFilter::default() });
+    assert!(some.is_sorted());
+    assert!(some.iter().eq(all.iter().filter(|t| Some(**t) >= from && Some(**t) <= to)));
+}
+
 /// A reader in another process: its own view of the store, the index as a secondary.
 #[test]
 fn a_reader_beside_the_recorder_sees_what_is_committed() {

@@ -16,6 +16,7 @@ mod seek;
 mod streams;
 #[cfg(test)]
 mod synthetic;
+mod turns;
 mod types;
 
 pub use cursor::{Cursor, CursorStats};
@@ -23,6 +24,7 @@ pub use live::{LiveHub, LiveItem, LiveRequest, LiveSubscription, SUBSCRIPTIONS_M
 pub use packets::PacketScan;
 pub use records::{Found, Records};
 pub use reorder::{ReorderLimits, Reorderer};
+pub use turns::Turns;
 pub use types::{
     FootageError, FoundPacket, Gap, LIVE_EDGE_NANOS, MediaPacket, PacketFilter, RtcpMapping, SegmentInfo,
     Selector, Start, StreamInfo,

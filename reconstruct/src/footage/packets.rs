@@ -1,12 +1,14 @@
-//! First-level records: what was captured, understood or not.
+//! First-level records: what was captured, understood or not, in the order of capture.
 //!
-//! Costs: holds one shard's first-level blocks of the flows that are asked for (at most about 2 % of the shard's size, with
-//! the shortest packets) and reads them side by side, in the order in which the packets lie in the shard.
+//! Costs: holds for each tap that has any at that time one shard's first-level blocks of the flows that are asked for (at most about 2 % of
+//! the shard's size, with the shortest packets), and reads them side by side, in the order in which the packets lie in the shard. Where there
+//! are several taps, the record of each packet is looked at, for its exact time.
 
-use super::{Footage, FootageError, FoundPacket, PacketFilter};
+use super::turns::Turns;
+use super::{Footage, FootageError, Found, FoundPacket, PacketFilter, Records};
 use crate::index::{FlowId, IndexError, L1Key, L1Reader, PacketEntry};
 use crate::model::FlowKey;
-use capture::ShardId;
+use capture::{CaptureTime, ShardId, ShardInfo, TapId};
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet, BinaryHeap, VecDeque};
 use std::sync::Arc;
@@ -18,11 +20,21 @@ pub struct PacketScan {
     /// The flows that are asked for; `None` for all.
     flows: Option<BTreeSet<FlowId>>,
     keys: BTreeMap<FlowId, Option<Arc<FlowKey>>>,
-    shards: VecDeque<ShardId>,
+    taps: Vec<TapScan>,
+    turns: Turns,
+    /// Whose packet was given last.
+    last: usize,
+}
+
+/// What one tap has.
+struct TapScan {
+    /// Those that are not read yet, with the times of their first packets.
+    shards: VecDeque<(ShardId, CaptureTime)>,
     shard: ShardId,
     blocks: Vec<Blocks>,
     /// Each flow's next packet: its offset, and which of `blocks`.
     due: BinaryHeap<Reverse<(u64, usize)>>,
+    records: Records,
 }
 
 /// A flow's blocks of the shard.
@@ -77,53 +89,67 @@ impl PacketScan {
             }
             flows = Some(matching);
         }
-        let in_time = |times: Option<(capture::CaptureTime, capture::CaptureTime)>| {
-            times.is_none_or(|(first, last)| {
-                filter.from.is_none_or(|from| last.millis() >= from.millis())
-                    && filter.to.is_none_or(|to| first.millis() <= to.millis())
-            })
+        let (from, to) = (filter.from.unwrap_or(CaptureTime::MIN), filter.to.unwrap_or(CaptureTime::MAX));
+        let taps = taps_between(footage.store.shards(), from, to);
+        let mut scan = Self { footage, filter, flows, keys, taps, turns: Turns::default(), last: 0 };
+        for tap in 0..scan.taps.len() {
+            scan.enter(tap)?;
+        }
+        Ok(scan)
+    }
+
+    /// A tap waits for its turn, with its next packet or its next shard.
+    fn enter(&mut self, n: usize) -> Result<(), FootageError> {
+        let alone = self.taps.len() == 1;
+        let tap = &mut self.taps[n];
+        let time = match tap.next() {
+            Some(packet) if alone => packet.time,
+            Some(packet) => {
+                let (time, offset) = (packet.time, packet.offset);
+                match tap.records.read(&self.footage.store, tap.shard, offset)? {
+                    Found::Record(record, _) => record.time,
+                    Found::Gone | Found::Damaged => time,
+                }
+            }
+            None => match tap.shards.front() {
+                Some((_, first)) => *first,
+                None => return Ok(()),
+            },
         };
-        let shards = footage.store.shards().iter().filter(|s| in_time(s.times)).map(|s| s.id).collect();
-        Ok(Self {
-            footage,
-            filter,
-            flows,
-            keys,
-            shards,
-            shard: ShardId(0),
-            blocks: Vec::new(),
-            due: BinaryHeap::new(),
-        })
+        self.turns.enter(n, time);
+        Ok(())
     }
 
     fn next_packet(&mut self) -> Result<Option<FoundPacket>, FootageError> {
-        loop {
-            let Some(Reverse((_, at))) = self.due.pop() else {
-                let Some(shard) = self.shards.pop_front() else { return Ok(None) };
-                self.load(shard)?;
+        while let Some(n) = self.turns.take() {
+            self.last = n;
+            let tap = &mut self.taps[n];
+            let Some((flow, packet)) = tap.pop()? else {
+                if let Some((shard, _)) = tap.shards.pop_front() {
+                    self.load(n, shard)?;
+                }
+                self.enter(n)?;
                 continue;
             };
-            let flow = self.blocks[at].flow;
-            let packet = self.blocks[at].next.take();
-            self.blocks[at].advance()?;
-            if let Some(next) = &self.blocks[at].next {
-                self.due.push(Reverse((next.offset, at)));
-            }
-            let Some(packet) = packet else { continue };
+            let shard = tap.shard;
+            self.enter(n)?;
             let ms = packet.time.millis();
             if self.filter.from.is_none_or(|t| ms >= t.millis())
                 && self.filter.to.is_none_or(|t| ms <= t.millis())
             {
-                return Ok(Some(FoundPacket { shard: self.shard, flow, key: self.key(flow)?, packet }));
+                return Ok(Some(FoundPacket { shard, flow, key: self.key(flow)?, packet }));
             }
         }
+        Ok(None)
     }
 
-    fn load(&mut self, shard: ShardId) -> Result<(), FootageError> {
-        self.shard = shard;
-        self.blocks.clear();
-        let (blocks, flows, filter) = (&mut self.blocks, &self.flows, &self.filter);
-        self.footage.index.l1_of_shard(shard, |key, bytes| {
+    fn load(&mut self, n: usize, shard: ShardId) -> Result<(), FootageError> {
+        let Self { footage, filter, flows, taps, .. } = self;
+        let tap = &mut taps[n];
+        tap.shard = shard;
+        tap.blocks.clear();
+        let blocks = &mut tap.blocks;
+        footage.index.l1_of_shard(shard, |key, bytes| {
             if flows.as_ref().is_some_and(|f| !f.contains(&key.flow)) {
                 return Ok(true);
             }
@@ -141,10 +167,10 @@ impl PacketScan {
             }
             Ok(true)
         })?;
-        for (at, blocks) in self.blocks.iter_mut().enumerate() {
+        for (at, blocks) in tap.blocks.iter_mut().enumerate() {
             blocks.advance()?;
             if let Some(next) = &blocks.next {
-                self.due.push(Reverse((next.offset, at)));
+                tap.due.push(Reverse((next.offset, at)));
             }
         }
         Ok(())
@@ -160,6 +186,45 @@ impl PacketScan {
     }
 }
 
+/// Each tap's shards that can have packets of a time, in their order.
+fn taps_between(shards: Vec<ShardInfo>, from: CaptureTime, to: CaptureTime) -> Vec<TapScan> {
+    let mut taps = BTreeMap::<TapId, VecDeque<_>>::new();
+    for shard in shards {
+        // Of one that is being written only its index tells.
+        let (first, last) = shard.times.unwrap_or((CaptureTime::MIN, CaptureTime::MAX));
+        if last.millis() >= from.millis() && first.millis() <= to.millis() {
+            taps.entry(shard.tap).or_default().push_back((shard.id, first));
+        }
+    }
+    let scan = |shards| TapScan {
+        shards,
+        shard: ShardId(0),
+        blocks: Vec::new(),
+        due: BinaryHeap::new(),
+        records: Records::default(),
+    };
+    taps.into_values().map(scan).collect()
+}
+
+impl TapScan {
+    /// The next packet of the shard that is read.
+    fn next(&self) -> Option<&PacketEntry> {
+        let Reverse((_, at)) = self.due.peek()?;
+        self.blocks[*at].next.as_ref()
+    }
+
+    fn pop(&mut self) -> Result<Option<(FlowId, PacketEntry)>, IndexError> {
+        let Some(Reverse((_, at))) = self.due.pop() else { return Ok(None) };
+        let blocks = &mut self.blocks[at];
+        let packet = blocks.next.take();
+        blocks.advance()?;
+        if let Some(next) = &blocks.next {
+            self.due.push(Reverse((next.offset, at)));
+        }
+        Ok(packet.map(|packet| (blocks.flow, packet)))
+    }
+}
+
 impl Iterator for PacketScan {
     type Item = Result<FoundPacket, FootageError>;
 
@@ -167,7 +232,10 @@ impl Iterator for PacketScan {
         let next = self.next_packet();
         if next.is_err() {
             // What is damaged ends the scan of its shard only.
-            self.due.clear();
+            self.taps[self.last].due.clear();
+            if let Err(error) = self.enter(self.last) {
+                return Some(Err(error));
+            }
         }
         next.transpose()
     }

@@ -100,12 +100,19 @@ pub(super) struct Synthetic {
 impl Synthetic {
     /// Captures the packets in the order in which they are planned into shards of 2 MiB, and indexes them.
     pub(super) fn new(plan: &[Planned]) -> Self {
+        Self::of_taps(&[plan])
+    }
+
+    /// Likewise with several taps, one after the other.
+    pub(super) fn of_taps(plans: &[&[Planned]]) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let store = Store::create(&dir.path().join("store")).unwrap();
         let lock = store.lock().unwrap();
-        let mut writer = writer(&store, &lock);
-        append(&mut writer, plan);
-        writer.finish().unwrap();
+        for plan in plans {
+            let mut writer = writer(&store, &lock);
+            append(&mut writer, plan);
+            writer.finish().unwrap();
+        }
         let index = Index::open(&store.index_dir()).unwrap();
         fold(&store, &index, ShardId(0), usize::MAX);
         Self { footage: Footage::with(store, index, None), lock, dir }
