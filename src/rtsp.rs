@@ -4,7 +4,7 @@ use crate::console::Console;
 use crate::failure::Failure;
 use reconstruct::footage::Footage;
 use replay::{BindError, Bound, Config, DEFAULT_ADDRESS, RtspServer, ServerHandle, ServerStats};
-use std::net::{SocketAddr, ToSocketAddrs};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, ToSocketAddrs, UdpSocket};
 use std::thread::JoinHandle;
 use tokio::runtime::Builder;
 use tokio::sync::oneshot;
@@ -28,6 +28,41 @@ pub fn address(text: Option<&str>) -> Result<Option<SocketAddr>, Failure> {
         Failure::usage(format_args!("`{text}` is no address to listen on"))
             .next("give an address of this machine and a port, such as 127.0.0.1:8554 or [::]:8554")
     })
+}
+
+/// Where clients reach a server: of one that listens on all addresses, the first of this machine's `own` that other machines can use.
+pub fn reached_at(listening: SocketAddr, own: impl IntoIterator<Item = IpAddr>) -> SocketAddr {
+    if !listening.ip().is_unspecified() {
+        return listening;
+    }
+    let (mut v4, mut v6) = (None, None);
+    for address in own.into_iter().filter(|address| !address.is_loopback()) {
+        match address {
+            IpAddr::V4(own) if !own.is_link_local() => v4 = v4.or(Some(address)),
+            IpAddr::V6(own) if !own.is_unicast_link_local() => v6 = v6.or(Some(address)),
+            _ => {}
+        }
+    }
+    // One that listens on `[::]` hears IPv4 as well.
+    let of_its_kind = if listening.is_ipv4() { v4 } else { v4.or(v6) };
+    let itself = if listening.is_ipv4() { Ipv4Addr::LOCALHOST.into() } else { Ipv6Addr::LOCALHOST.into() };
+    SocketAddr::new(of_its_kind.unwrap_or(itself), listening.port())
+}
+
+/// The addresses of this machine; first those that it has on the way to everybody else.
+pub fn own_addresses() -> impl Iterator<Item = IpAddr> {
+    // Documentation addresses (RFC 5737, RFC 3849): nothing is sent, it is only looked up which way would be taken.
+    let elsewhere: [(IpAddr, IpAddr); 2] = [
+        (Ipv4Addr::UNSPECIFIED.into(), Ipv4Addr::new(192, 0, 2, 1).into()),
+        (Ipv6Addr::UNSPECIFIED.into(), Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 1).into()),
+    ];
+    let on_the_way = elsewhere.into_iter().filter_map(|(any, to)| {
+        let socket = UdpSocket::bind((any, 0)).ok()?;
+        socket.connect((to, 9)).ok()?;
+        Some(socket.local_addr().ok()?.ip())
+    });
+    let devices = pcap::Device::list().unwrap_or_default();
+    on_the_way.chain(devices.into_iter().flat_map(|device| device.addresses).map(|address| address.addr))
 }
 
 /// A server that runs.
@@ -103,6 +138,21 @@ impl Drop for Rtsp {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_server_on_all_addresses_is_reached_at_one() {
+        let own = ["127.0.0.1", "::1", "fe80::1", "169.254.1.2", "2001:db8::5", "192.168.1.5", "10.0.0.1"];
+        let reached = |listening: &str, own: &[&str]| {
+            let own = own.iter().map(|address| address.parse().unwrap());
+            reached_at(listening.parse().unwrap(), own).to_string()
+        };
+        assert_eq!(reached("0.0.0.0:8554", &own), "192.168.1.5:8554");
+        assert_eq!(reached("[::]:8554", &own), "192.168.1.5:8554");
+        assert_eq!(reached("[::]:8554", &own[..5]), "[2001:db8::5]:8554");
+        assert_eq!(reached("0.0.0.0:8554", &own[..5]), "127.0.0.1:8554");
+        assert_eq!(reached("[::]:8554", &[]), "[::1]:8554");
+        assert_eq!(reached("10.0.0.1:8554", &own), "10.0.0.1:8554");
+    }
 
     #[test]
     fn addresses_read_as_given() {

@@ -168,9 +168,6 @@ impl RtspServer {
     pub async fn run(self, shutdown: impl Future<Output = ()>) -> io::Result<()> {
         rustix::net::listen(&self.listener, BACKLOG)?;
         let listener = tokio::net::TcpListener::from_std(self.listener)?;
-        if let Some(notice) = (!self.address.ip().is_loopback()).then_some(self.address) {
-            tracing::warn!(address = %notice, "there are no users yet: whoever reaches this address can watch every stream");
-        }
         let (notes_tx, mut notes) = mpsc::channel(NOTES_MAX);
         let mut core = Core::new(self.source, self.config, self.counters, notes_tx);
         let mut tick = tokio::time::interval(Duration::from_secs(1));

@@ -66,11 +66,13 @@ impl Serve {
 
 /// Whole addresses to copy.
 fn announce(streams: &[StreamInfo], address: SocketAddr, console: &Console) -> Outcome {
-    console.say(format!("serving rtsp://{address}/ until Ctrl-C"));
+    let reached = rtsp::reached_at(address, rtsp::own_addresses());
+    let all = if address == reached { "" } else { ", on all addresses of this machine," };
+    console.say(format!("serving rtsp://{reached}/{all} until Ctrl-C"));
     if streams.is_empty() {
         console.say("the store has no streams yet");
     }
-    listing::print_lines(streams.iter().take(ADDRESSES_MAX).map(|stream| url(stream, address)))?;
+    listing::print_lines(streams.iter().take(ADDRESSES_MAX).map(|stream| url(stream, reached)))?;
     if streams.len() > ADDRESSES_MAX {
         console.say(format!("and {} more, see `tapdeck streams`", streams.len() - ADDRESSES_MAX));
     }

@@ -12,7 +12,7 @@ mod rates;
 
 use crate::console::Console;
 use crate::failure::Failure;
-use crate::rtsp::Rtsp;
+use crate::rtsp::{self, Rtsp};
 use crate::status::{InterfaceStatus, RecorderStatus};
 use crate::times;
 use crate::writing::WrittenStore;
@@ -392,7 +392,7 @@ fn open_taps(
     server: Option<SocketAddr>,
 ) -> Result<Vec<(LiveTap, Rates)>, Failure> {
     let mut taps: Vec<(LiveTap, Rates)> = Vec::with_capacity(configs.len());
-    let addresses = own_output::local_addresses();
+    let addresses = rtsp::own_addresses().collect();
     for mut config in configs {
         let given = config.filter.clone();
         if let Some(server) = server {

@@ -42,16 +42,6 @@ pub fn leave_out(tap: &mut LiveConfig, server: SocketAddr, addresses: &BTreeSet<
     true
 }
 
-/// The addresses of this machine.
-pub fn local_addresses() -> BTreeSet<IpAddr> {
-    pcap::Device::list()
-        .unwrap_or_default()
-        .into_iter()
-        .flat_map(|device| device.addresses)
-        .map(|a| a.addr)
-        .collect()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
