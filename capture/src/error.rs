@@ -60,6 +60,19 @@ pub enum StoreError {
         /// Where the record begins.
         offset: u64,
     },
+    /// There are shards, and nothing that says what they are.
+    #[error(
+        "the journal of {} is missing, which says what its shards are: put {} back, or import the shards into a new store: `tapdeck import {}/*.pcap --store NEW`",
+        dir.display(), journal.display(), shards.display()
+    )]
+    NoJournal {
+        /// The store's directory.
+        dir: PathBuf,
+        /// The file that is missing, or empty.
+        journal: PathBuf,
+        /// Where the shards are.
+        shards: PathBuf,
+    },
     /// No room for the next shard.
     #[error(
         "no room in {} for a shard of {} MiB and {} MiB for the index, {}: make room there, or give a smaller --shard-size (`tapdeck record` deletes the oldest footage by itself with --keep-bytes or --min-free)",

@@ -9,6 +9,7 @@ use crate::store::{ShardInfo, Store, WriterLock};
 use crate::{CaptureTime, ShardId, StoreError};
 use std::fs::File;
 use std::os::unix::fs::FileExt;
+use std::path::Path;
 
 /// What was done for one shard.
 #[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
@@ -26,8 +27,8 @@ pub struct Recovered {
     pub torn_at: Option<u64>,
 }
 
-/// Whether something was written that never became durable: without its mark nobody can say how much of it is as it was.
-fn holds_a_record(file: &File) -> bool {
+/// Whether something was written into a shard, durable or not.
+pub fn holds_a_record(file: &File) -> bool {
     let mut header = [0; RECORD_HEADER_LEN as usize];
     file.read_exact_at(&mut header, FILE_HEADER_LEN).is_ok() && header.iter().any(|byte| *byte != 0)
 }
@@ -62,16 +63,23 @@ fn sweep(store: &Store) -> Result<(), StoreError> {
         false => std::fs::rename(old, store.index_dir()),
     };
     let dir = store.shards_dir();
-    // A journal that was damaged may have known them: then they stay, and their numbers are not used again.
+    // A journal that was damaged may have known them: then they stay, and their numbers are not used again. So do those beyond what it knows
+    // that have packets: it is not the one that was written with them.
     let trusted = store.journal_damage() == 0;
+    let given = store.last_shard_given();
+    let empty = |path: &Path| File::open(path).is_ok_and(|file| !holds_a_record(&file));
+    let strays = |id: ShardId| {
+        let shard = shard_path(&dir, id);
+        id <= given || !shard.exists() || empty(&shard)
+    };
     for entry in std::fs::read_dir(&dir).map_err(StoreError::io("listing", &dir))?.flatten() {
         let path = entry.path();
         let number = path.file_stem().and_then(|s| s.to_str()).and_then(|s| s.parse().ok());
         let Some(id) = number.map(ShardId) else { continue };
         let known = store.shard_info(id);
         let stale = match path.extension().and_then(|e| e.to_str()) {
-            Some("mark") => known.as_ref().is_none_or(|s| s.sealed),
-            Some("pcap" | "state" | "end" | "rest") => known.is_none() && trusted,
+            Some("mark") => known.as_ref().map_or(trusted && strays(id), |s| s.sealed),
+            Some("pcap" | "state" | "end" | "rest") => known.is_none() && trusted && strays(id),
             // What goes with a shard is written under this name first.
             Some("state-part" | "end-part" | "rest-part") => true,
             _ => false,
@@ -79,7 +87,10 @@ fn sweep(store: &Store) -> Result<(), StoreError> {
         if stale {
             let _ = std::fs::remove_file(&path);
         } else if known.is_none() && path.extension().is_some_and(|e| e == "pcap") {
-            tracing::warn!("{} is not in the journal, which was damaged; it is left alone", path.display());
+            tracing::warn!(
+                "{} is not in the journal, which is damaged or older than it: it is left alone. `tapdeck import` brings its packets in",
+                path.display()
+            );
         }
         store.avoid_shard_id(id);
     }

@@ -5,6 +5,7 @@ use crate::hash::ShardHasher;
 use crate::journal::{Provenance, SourceKind};
 use crate::store::{NewTap, Store, WriterLock};
 use crate::{CaptureTime, LinkType, ReadError, StoreError};
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
@@ -206,6 +207,71 @@ fn what_is_no_store_is_refused() {
     let newer = tempfile::tempdir().unwrap();
     std::fs::write(newer.path().join("store.json"), r#"{"format":999,"id":"00"}"#).unwrap();
     assert!(matches!(Store::open(newer.path()), Err(StoreError::NewerFormat { found: 999, .. })));
+}
+
+/// A store of `n` shards and more in its journal at the end; the journal's path, and what it was after the first.
+fn store_with_shards(dir: &Path, n: u64) -> (PathBuf, Vec<u8>) {
+    let store = Store::create(dir).unwrap();
+    let lock = store.lock().unwrap();
+    let journal = dir.join("journal/000001.journal");
+    let mut first = None;
+    for number in 0..n {
+        let mut writer = writer(&store, &lock, 4 << 20, WhenFull::Wait);
+        writer.append(time(number), 0, &packet(number));
+        writer.finish().unwrap();
+        first.get_or_insert_with(|| std::fs::read(&journal).unwrap());
+    }
+    (journal, first.unwrap())
+}
+
+fn shard_files(dir: &Path) -> Vec<(PathBuf, Vec<u8>)> {
+    let files = std::fs::read_dir(dir.join("shards")).unwrap().map(|entry| entry.unwrap().path());
+    let mut shards: Vec<_> = files.filter(|path| path.extension().is_some_and(|e| e == "pcap")).collect();
+    shards.sort();
+    shards.into_iter().map(|path| (path.clone(), std::fs::read(path).unwrap())).collect()
+}
+
+/// Who wrote on with a new journal would take the shards for what a kill left half done.
+#[test]
+fn a_store_without_its_journal_is_refused_and_keeps_its_shards() {
+    let dir = tempfile::tempdir().unwrap();
+    let (journal, _) = store_with_shards(dir.path(), 2);
+    let shards = shard_files(dir.path());
+    let refused = || {
+        for opened in [Store::open(dir.path()), Store::create(dir.path())] {
+            let error = opened.map(|_| ()).unwrap_err();
+            assert!(matches!(error, StoreError::NoJournal { .. }), "{error}");
+        }
+    };
+    std::fs::write(&journal, b"").unwrap();
+    refused();
+    std::fs::remove_file(&journal).unwrap();
+    refused();
+    assert!(!journal.exists(), "a reader made a new one");
+    std::fs::remove_dir(journal.parent().unwrap()).unwrap();
+    refused();
+    assert_eq!(shard_files(dir.path()), shards);
+}
+
+/// One that was brought back from a copy does not know the later shards.
+#[test]
+fn shards_that_an_older_journal_does_not_know_stay() {
+    let dir = tempfile::tempdir().unwrap();
+    let (journal, older) = store_with_shards(dir.path(), 3);
+    let shards = shard_files(dir.path());
+    std::fs::write(&journal, older).unwrap();
+    // What a kill left half done goes all the same: a shard that was made ready and never written into.
+    let unused = dir.path().join("shards/0000000000000009.pcap");
+    std::fs::write(&unused, &shards[0].1[..24]).unwrap();
+    let store = Store::create(dir.path()).unwrap();
+    let lock = store.lock().unwrap();
+    store.recover(&lock).unwrap();
+    assert_eq!(shard_files(dir.path()), shards);
+    let mut writer = writer(&store, &lock, 4 << 20, WhenFull::Wait);
+    writer.append(time(9), 0, &packet(9));
+    writer.finish().unwrap();
+    let now = shard_files(dir.path());
+    assert!(now.len() == 4 && now[..3] == shards, "a number was used again");
 }
 
 /// While the writer takes a shard from one place to the other, who opens it waits; taken for another process's, it would never be

@@ -73,6 +73,11 @@ impl Store {
         ShardId(self.0.next_shard.fetch_add(1, Ordering::AcqRel))
     }
 
+    /// The highest number that the journal knows to have been given.
+    pub(crate) fn last_shard_given(&self) -> ShardId {
+        self.catalog().given.shard
+    }
+
     /// A file of that number is there, whoever made it.
     pub(crate) fn avoid_shard_id(&self, id: ShardId) {
         self.0.next_shard.fetch_max(id.0.saturating_add(1), Ordering::AcqRel);

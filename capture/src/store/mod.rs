@@ -69,6 +69,14 @@ impl Drop for WriterLock {
     }
 }
 
+/// Whether any shard has a packet. The first is made before anything of it is durable in the journal, and is empty then.
+fn holds_packets(shards: &Path) -> bool {
+    let files = std::fs::read_dir(shards).into_iter().flatten().flatten().map(|entry| entry.path());
+    files
+        .filter(|path| path.extension().is_some_and(|kind| kind == "pcap"))
+        .any(|path| File::open(path).is_ok_and(|file| crate::shard::holds_a_record(&file)))
+}
+
 impl Store {
     /// Opens the store, or makes one where nothing is yet.
     pub fn create(dir: &Path) -> Result<Self, StoreError> {
@@ -128,15 +136,28 @@ impl Store {
             let hex = std::str::from_utf8(pair).ok().and_then(|p| u8::from_str_radix(p, 16).ok());
             *byte = hex.ok_or_else(|| StoreError::NotAStore { dir: dir.to_owned() })?;
         }
+        let (shards, journal_path) = (dir.join("shards"), dir.join("journal/000001.journal"));
+        let lost = || StoreError::NoJournal {
+            dir: dir.to_owned(),
+            journal: journal_path.clone(),
+            shards: shards.clone(),
+        };
+        // A new one would know nothing of them.
+        if !journal_path.exists() && holds_packets(&shards) {
+            return Err(lost());
+        }
         // A reader without the right to write still reads.
-        let journal_path = dir.join("journal/000001.journal");
         let mut journal = JournalFile::open(&journal_path, true).or_else(|e| match write {
             true => Err(e),
             false => JournalFile::open(&journal_path, false),
         })?;
         let mut catalog = Catalog::default();
-        for record in journal.read_on()?.records {
-            catalog.apply(&record);
+        let records = journal.read_on()?.records;
+        if records.is_empty() && journal.damaged() == 0 && holds_packets(&shards) {
+            return Err(lost());
+        }
+        for record in &records {
+            catalog.apply(record);
         }
         Ok(Self(Arc::new(Inner {
             dir: dir.to_owned(),
