@@ -54,20 +54,22 @@ pub fn parse(text: &str, now: CaptureTime) -> Result<CaptureTime, TimeError> {
     let looks_like_a_date = trimmed.len() >= 10
         && trimmed.as_bytes()[4] == b'-'
         && trimmed.as_bytes()[..4].iter().all(u8::is_ascii_digit);
+    const REACH: &str = "capture times reach from the year 1678 to 2262";
     let timestamp: jiff::Timestamp = trimmed.parse().map_err(|error: jiff::Error| {
         let has_zone =
             trimmed.ends_with(['Z', 'z']) || trimmed.get(10..).is_some_and(|t| t.contains(['+', '-']));
         match looks_like_a_date && has_zone {
+            // The last hours of 9999, too, which no instant can be counted to.
+            true if trimmed.starts_with("9999-") => {
+                TimeError::Impossible { text: text.to_owned(), why: REACH.to_owned() }
+            }
             true => TimeError::Impossible { text: text.to_owned(), why: error.to_string() },
             false => TimeError::Unreadable(text.to_owned()),
         }
     })?;
     match i64::try_from(timestamp.as_nanosecond()) {
         Ok(nanos) => Ok(CaptureTime::from_nanos(nanos)),
-        Err(_) => Err(TimeError::Impossible {
-            text: text.to_owned(),
-            why: "capture times reach from the year 1678 to 2262".to_owned(),
-        }),
+        Err(_) => Err(TimeError::Impossible { text: text.to_owned(), why: REACH.to_owned() }),
     }
 }
 
@@ -168,6 +170,10 @@ mod tests {
             ["2026-02-31T00:00:00Z", "2026-13-01T00:00:00Z", "2026-01-01T25:00:00Z", "9000-01-01T00:00:00Z"]
         {
             assert!(matches!(parse(text, NOON), Err(TimeError::Impossible { .. })), "{text}");
+        }
+        for text in ["9000-01-01T00:00:00Z", "9999-12-31T23:59:59Z"] {
+            let said = parse(text, NOON).unwrap_err().to_string();
+            assert!(said.ends_with("capture times reach from the year 1678 to 2262"), "{said}");
         }
     }
 

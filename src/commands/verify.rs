@@ -45,21 +45,30 @@ impl Verify {
         reports.retain(|report| store.shard_info(report.shard.shard).is_some());
         let damaged = reports.iter().filter(|report| !report.sound()).count();
         let journal_damage = store.journal_damage();
+        let unknown = store.unknown_shards()?;
+        let sound = damaged == 0 && journal_damage == 0 && unknown.is_empty();
         if self.json.json {
             let shards: Vec<_> = reports.iter().map(|report| document(report, &store)).collect();
             listing::print_json(&json!({
-                "sound": damaged == 0 && journal_damage == 0,
+                "sound": sound,
                 "damaged": damaged,
                 "unsealed": open.len(),
                 "journal_damage": journal_damage,
+                "unknown": unknown.iter().map(|path| path.display().to_string()).collect::<Vec<_>>(),
                 "shards": shards,
             }))?;
         } else {
             let mut lines = lines(&reports, open.len(), &store);
+            lines.extend(unknown.iter().map(|path| {
+                format!(
+                    "not in the journal, which is older: {}; to bring it in: tapdeck import",
+                    path.display()
+                )
+            }));
             lines.extend(remedies(&store, &reports));
             listing::print_lines(lines)?;
         }
-        match damaged == 0 && journal_damage == 0 {
+        match sound {
             true => Ok(()),
             false => Err(Failure::silent()),
         }

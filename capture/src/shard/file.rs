@@ -29,6 +29,12 @@ pub fn shard_path(shards_dir: &Path, id: ShardId) -> PathBuf {
     shards_dir.join(format!("{:016}.pcap", id.0))
 }
 
+/// What a shard is called that the journal does not know: a name that no shard has, and none of those set aside before.
+pub fn stray_path(shards_dir: &Path, id: ShardId) -> PathBuf {
+    let named = |n: u32| shards_dir.join(format!("{:016}-{n}.stray.pcap", id.0));
+    (1..).map(named).find(|path| !path.exists()).expect("a directory has fewer files than there are numbers")
+}
+
 /// The durable mark beside an unsealed shard.
 pub fn mark_path(shards_dir: &Path, id: ShardId) -> PathBuf {
     shards_dir.join(format!("{:016}.mark", id.0))

@@ -1,7 +1,7 @@
 //! After a crash: brings every unsealed shard to the length that was published (same boot) or durable (power loss), and
 //! seals it. Nothing that was published is dropped, nothing that was only reserved is read.
 
-use super::file::{Mark, mark_path, shard_path};
+use super::file::{Mark, mark_path, shard_path, stray_path};
 use super::format::{FILE_HEADER_LEN, RECORD_HEADER_LEN, RecordHeader};
 use super::staging::{SLOT_LEN, Staging, places};
 use crate::journal::JournalRecord;
@@ -9,7 +9,6 @@ use crate::store::{ShardInfo, Store, WriterLock};
 use crate::{CaptureTime, ShardId, StoreError};
 use std::fs::File;
 use std::os::unix::fs::FileExt;
-use std::path::Path;
 
 /// What was done for one shard.
 #[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
@@ -63,34 +62,34 @@ fn sweep(store: &Store) -> Result<(), StoreError> {
         false => std::fs::rename(old, store.index_dir()),
     };
     let dir = store.shards_dir();
-    // A journal that was damaged may have known them: then they stay, and their numbers are not used again. So do those beyond what it knows
-    // that have packets: it is not the one that was written with them.
+    // A journal that was damaged may have known them: then they stay, and their numbers are not used again.
     let trusted = store.journal_damage() == 0;
     let given = store.last_shard_given();
-    let empty = |path: &Path| File::open(path).is_ok_and(|file| !holds_a_record(&file));
-    let strays = |id: ShardId| {
-        let shard = shard_path(&dir, id);
-        id <= given || !shard.exists() || empty(&shard)
-    };
     for entry in std::fs::read_dir(&dir).map_err(StoreError::io("listing", &dir))?.flatten() {
         let path = entry.path();
         let number = path.file_stem().and_then(|s| s.to_str()).and_then(|s| s.parse().ok());
         let Some(id) = number.map(ShardId) else { continue };
         let known = store.shard_info(id);
         let stale = match path.extension().and_then(|e| e.to_str()) {
-            Some("mark") => known.as_ref().map_or(trusted && strays(id), |s| s.sealed),
-            Some("pcap" | "state" | "end" | "rest") => known.is_none() && trusted && strays(id),
+            Some("mark") => known.as_ref().is_none_or(|s| s.sealed),
+            Some("pcap" | "state" | "end" | "rest") => known.is_none() && trusted,
             // What goes with a shard is written under this name first.
             Some("state-part" | "end-part" | "rest-part") => true,
             _ => false,
         };
-        if stale {
-            let _ = std::fs::remove_file(&path);
-        } else if known.is_none() && path.extension().is_some_and(|e| e == "pcap") {
+        let is_shard = path.extension().is_some_and(|e| e == "pcap");
+        if stale && is_shard && id > given && File::open(&path).is_ok_and(|file| holds_a_record(&file)) {
+            // It is not the journal that the shard was written with, and does not know for what it will give the number.
+            let aside = stray_path(&dir, id);
+            std::fs::rename(&path, &aside).map_err(StoreError::io("renaming", &path))?;
             tracing::warn!(
-                "{} is not in the journal, which is damaged or older than it: it is left alone. `tapdeck import` brings its packets in",
-                path.display()
+                "the journal is older than shard {id}, which is now {}: `tapdeck import` brings its packets in",
+                aside.display()
             );
+        } else if stale {
+            let _ = std::fs::remove_file(&path);
+        } else if known.is_none() && is_shard {
+            tracing::warn!("{} is not in the journal, which was damaged; it is left alone", path.display());
         }
         store.avoid_shard_id(id);
     }

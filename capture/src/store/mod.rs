@@ -347,6 +347,26 @@ impl Store {
         guard(&self.0.journal).damaged()
     }
 
+    /// Shards with packets that the journal knows nothing of: it is an older one, brought back from somewhere. What it says is read again first.
+    pub fn unknown_shards(&self) -> Result<Vec<PathBuf>, StoreError> {
+        let dir = self.shards_dir();
+        let files = std::fs::read_dir(&dir).map_err(StoreError::io("listing", &dir))?;
+        let mut found: Vec<PathBuf> = files
+            .flatten()
+            .map(|entry| entry.path())
+            .filter(|path| path.extension().is_some_and(|kind| kind == "pcap"))
+            .filter(|path| File::open(path).is_ok_and(|file| crate::shard::holds_a_record(&file)))
+            .collect();
+        // Behind the look at the files: a shard is in the journal before its first packet.
+        self.refresh()?;
+        let given = self.last_shard_given();
+        let number = |path: &Path| path.file_stem()?.to_str()?.parse().ok().map(ShardId);
+        // One without a number was set aside by a recovery.
+        found.retain(|path| number(path).is_none_or(|id| id > given));
+        found.sort();
+        Ok(found)
+    }
+
     /// A shard that is read beside its writer: `None` if retention has deleted it, which the journal is asked for once more. One that the
     /// journal has and the disk has not is [`StoreError::Gone`].
     pub fn shard_if_retained(&self, id: ShardId) -> Result<Option<Arc<Shard>>, StoreError> {
