@@ -156,6 +156,7 @@ fn tell_es(report: &EsReport, missed: CursorStats) -> String {
         (report.damaged_packets + missed.damaged, "damaged packet", ""),
         (missed.cut, "packet", " that the capture has without their end"),
         (missed.late, "packet", " that came far too late"),
+        (missed.between, "packet", " left out between two sessions, before a clean point of the second"),
         (missed.gone, "packet", " that retention deleted meanwhile"),
         (report.unsupported_packets, "packet", " in a packing that is not supported"),
     ] {

@@ -60,10 +60,8 @@ impl Verify {
         } else {
             let mut lines = lines(&reports, open.len(), &store);
             lines.extend(unknown.iter().map(|path| {
-                format!(
-                    "not in the journal, which is older: {}; to bring it in: tapdeck import",
-                    path.display()
-                )
+                let (path, store) = (path.display(), store.dir().display());
+                format!("not in the journal, which is older: {path}\n  to bring it in: tapdeck import {path} --store {store}; delete it afterwards")
             }));
             lines.extend(remedies(&store, &reports));
             listing::print_lines(lines)?;

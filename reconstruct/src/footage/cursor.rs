@@ -28,6 +28,8 @@ pub struct CursorStats {
     pub late: u64,
     /// Packets of which the capture has only the beginning.
     pub cut: u64,
+    /// Packets between the end of a session and the next clean point of the one beside it, into which it went.
+    pub between: u64,
 }
 
 /// Reads a stream's packets. [`next`](Self::next) can be called again after `None`: a recording may have gone on.
@@ -232,6 +234,8 @@ impl Cursor {
                 if !(is_clean(&entry) || leads_to_clean(&entry, &at.lanes))
                     || entry.time.millis() < time.millis() =>
             {
+                let new = self.given.is_some_and(|given| entry.time.millis() > given.millis());
+                self.stats.between += u64::from(new);
                 return Ok(true);
             }
             Some(Rule::FirstFrom(time)) if entry.time.millis() < time.millis() => return Ok(true),
