@@ -3,7 +3,7 @@
 use crate::console::Console;
 use crate::failure::Outcome;
 use crate::listing;
-use crate::size::{ByteSize, several};
+use crate::size::{ByteSize, count, several};
 use capture::{ImportError, ImportReport, SourceId};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
@@ -102,6 +102,9 @@ impl FileOutcome {
         let path = &self.file;
         let mut lines = vec![match taken.already {
             true => format!("{path}: is in the store already, {}", several(taken.packets, "packet")),
+            false if taken.added < taken.packets => {
+                format!("{path}: {} more, {} in all", several(taken.added, "packet"), count(taken.packets))
+            }
             false => format!("{path}: {}", several(taken.added, "packet")),
         }];
         if taken.cut > 0 {
