@@ -6,6 +6,9 @@
 use capture::{CaptureTime, ShardId};
 use serde::{Deserialize, Serialize};
 
+/// In place of a packet's number: it is in another flow than the rest, and is found by its record alone.
+pub const OTHER_FLOW: u32 = u32::MAX;
+
 /// The place of one byte: in a packet's record of a shard.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct Location {
@@ -13,7 +16,7 @@ pub struct Location {
     pub shard: ShardId,
     /// Offset of the packet's record header in the shard.
     pub record: u64,
-    /// Number of the packet in its flow within this shard.
+    /// Number of the packet in its flow within this shard, or [`OTHER_FLOW`].
     pub entry: u32,
     /// Offset in the record's data (after the record header).
     pub offset: u32,
@@ -39,7 +42,7 @@ pub struct Piece {
     pub shard: ShardId,
     /// Offset of the packet's record header in the shard.
     pub record: u64,
-    /// Number of the packet in its flow within this shard.
+    /// Number of the packet in its flow within this shard, or [`OTHER_FLOW`].
     pub entry: u32,
     /// Offset in the record's data (after the record header).
     pub offset: u32,

@@ -2,7 +2,7 @@
 
 use super::conversation::{Captured, Conversation, Outlook};
 use super::descriptor::{Descriptor, Detail, FlowHasher};
-use super::flows::{Flows, Role};
+use super::flows::{Flow, Flows, Role};
 use super::media::{FlowFacts, Media};
 use super::output::{FoldStats, Observation, Output};
 use super::parts::Resting;
@@ -14,7 +14,7 @@ use crate::defrag::Defragmenter;
 use crate::index::{Carrier, HeaderFields, PacketEntry};
 use crate::model::{FlowId, FlowKind, NextIds, SessionEnd};
 use crate::rtp::RtpPacket;
-use crate::span::{Location, Piece, Slice};
+use crate::span::{Location, OTHER_FLOW, Piece, Slice};
 use crate::tcp::{Segment, Side, TcpLimits};
 use crate::wire::{Fragment, IpPair};
 use capture::{CaptureTime, LinkType, RECORD_HEADER_LEN, ShardId, SourceId, TapId};
@@ -381,14 +381,16 @@ impl Fold {
         let payload = d.payload(data);
         let proto = d.key.proto;
         let fragment = Fragment { id, offset, more, proto, payload, payload_len_on_wire: d.payload_len };
-        let at_payload =
-            Location { shard: place.shard, record: d.record, entry: number, offset: d.payload_offset };
+        // One that comes before the first fragment is in a flow without ports.
+        let has_ports = |flow: &Flow| (flow.key.sport, flow.key.dport) != (0, 0);
+        let entry = if self.flows.get(at).is_some_and(has_ports) { number } else { OTHER_FLOW };
+        let at_payload = Location { shard: place.shard, record: d.record, entry, offset: d.payload_offset };
         let Some(whole) = self.defrag.handle_fragment(d.time, ends, d.vlans, &fragment, at_payload) else {
             return;
         };
         let Some(udp) = whole.udp() else { return };
         let Some(flow) = self.flows.get(at) else { return };
-        // A flow without ports: the first fragment came last, or too many are under way. There is no telling its stream.
+        // A flow without ports: too many are under way. There is no telling its stream.
         if flow.key.sport != udp.src || flow.key.dport != udp.dst {
             return;
         }

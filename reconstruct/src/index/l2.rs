@@ -12,8 +12,8 @@
 //!  bit 3  time stamp off by a zigzag varint
 //!  bit 4  length follows, varint
 //!  bit 5  the packet begins elsewhere: captured packet off by a zigzag varint, then the offset in it, varint
-//!  bit 6  the pieces are listed: number, and for each zigzag(packet off) × 4 + other shard × 2 + other flow, then flow,
-//!         shard (zigzag off), packet and record offset if of another shard, offset, length
+//!  bit 6  the pieces are listed: number, and for each zigzag(packet off) × 4 + by record × 2 + other flow, then flow,
+//!         shard (zigzag off) and record offset if by record (in another shard, or in a flow that is not told), offset, length
 //! ```
 //!
 //! What is predicted is read from the first level: a datagram carries the RTP packet that its header announces, so a
@@ -47,7 +47,8 @@ const PLACE: u8 = 32;
 const PIECES: u8 = 64;
 
 const OTHER_FLOW: u64 = 1;
-const OTHER_SHARD: u64 = 2;
+/// It is in another shard, or in a flow that is not told.
+const BY_RECORD: u64 = 2;
 
 /// Where the previous RTP packet ended.
 #[derive(Clone, Copy, Debug, Serialize, Deserialize)]

@@ -1,7 +1,7 @@
 //! Scenarios: what is captured of a camera and a VMS, and what the index says afterwards.
 
 mod resume;
-mod scenarios;
+pub(crate) mod scenarios;
 pub(crate) mod wire;
 
 use super::{Descriptor, Fold, Limits, Place};

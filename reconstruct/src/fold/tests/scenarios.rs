@@ -429,8 +429,8 @@ fn what_is_no_media_makes_no_stream() {
     assert_eq!(out.names(), [""; 0]);
 }
 
-#[test]
-fn fragments_of_datagrams_are_one_packet() {
+/// A session of 20 RTP packets, each a datagram in three fragments, which come in this order.
+pub fn fragmented(order: [usize; 3]) -> Wire {
     let mut w = Wire::at(1_000);
     udp_session(&mut w, 40_000, 5000);
     for n in 0..20u16 {
@@ -441,7 +441,9 @@ fn fragments_of_datagrams_are_one_packet() {
         datagram[2..4].copy_from_slice(&5000u16.to_be_bytes());
         datagram[4..6].copy_from_slice(&((8 + whole.len()) as u16).to_be_bytes());
         datagram.extend_from_slice(&whole);
-        for (k, part) in datagram.chunks(1480).enumerate() {
+        let parts: Vec<&[u8]> = datagram.chunks(1480).collect();
+        for k in order {
+            let part = parts[k];
             let mut frame = vec![2, 0, 0, 0, 0, 50, 2, 0, 0, 0, 0, 11, 8, 0, 0x45, 0];
             frame.extend_from_slice(&((20 + part.len()) as u16).to_be_bytes());
             frame.extend_from_slice(&n.to_be_bytes());
@@ -456,9 +458,16 @@ fn fragments_of_datagrams_are_one_packet() {
             w.frames.push(Captured { time, tap: 1, data: frame });
         }
     }
-    let out = fold(&w.frames);
-    assert_eq!(out.names(), ["198.18.0.11-cam-video"]);
-    assert_eq!((out.sum(0, |p| p.packets), out.sum(0, |p| p.bytes)), (20, 20 * (12 + 3001)));
+    w
+}
+
+#[test]
+fn fragments_of_datagrams_are_one_packet() {
+    for order in [[0, 1, 2], [0, 2, 1], [2, 1, 0], [1, 0, 2]] {
+        let out = fold(&fragmented(order).frames);
+        assert_eq!(out.names(), ["198.18.0.11-cam-video"], "{order:?}");
+        assert_eq!((out.sum(0, |p| p.packets), out.sum(0, |p| p.bytes)), (20, 20 * (12 + 3001)), "{order:?}");
+    }
 }
 
 #[test]

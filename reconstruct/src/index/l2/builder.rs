@@ -4,6 +4,7 @@ use super::super::types::{BLOCK_ENTRIES_MAX, BLOCK_NANOS_MAX, BlockRef, Director
 use super::super::varint::{put, put_signed, zigzag};
 use super::*;
 use crate::model::{FlowId, SegmentId, StreamId};
+use crate::span;
 use capture::{CaptureTime, ShardId};
 
 /// Packs a segment's RTP packets into blocks, one shard after the other.
@@ -187,7 +188,8 @@ impl L2Builder {
             let mut from = from;
             put(out, e.pieces.len() as u64);
             for p in e.pieces {
-                let elsewhere = if p.shard == self.shard { 0 } else { OTHER_SHARD };
+                let elsewhere =
+                    if p.shard == self.shard && p.entry != span::OTHER_FLOW { 0 } else { BY_RECORD };
                 put(out, zigzag(i64::from(p.entry) - i64::from(from)) << 2 | elsewhere);
                 if elsewhere != 0 {
                     put_signed(out, p.shard.0.wrapping_sub(self.shard.0) as i64);

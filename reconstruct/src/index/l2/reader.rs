@@ -146,8 +146,8 @@ impl<B: AsRef<[u8]>> L2Reader<B> {
     /// The pieces as listed, with their records looked up.
     fn listed<C: Carriers>(&self, listed: Vec<Listed>, carriers: &mut C) -> Result<Found, C::Error> {
         let mut found = Found { pieces: SmallVec::new(), first: None, end: None, time: CaptureTime::MIN };
-        for Listed { mut piece, flow } in listed {
-            if piece.shard == self.shard {
+        for Listed { mut piece, flow, by_record } in listed {
+            if !by_record {
                 let packet = self.carrier(flow, piece.entry, carriers)?;
                 piece.record = packet.offset;
                 found.time = found.time.max(packet.time);
@@ -232,6 +232,7 @@ struct Differences {
 struct Listed {
     piece: Piece,
     flow: FlowId,
+    by_record: bool,
 }
 
 struct Found {
@@ -262,7 +263,8 @@ fn take_pieces(
             flow = FlowId(u32::try_from(take.varint().ok_or(cut)?).map_err(|_| range)?);
         }
         let (mut shard, mut record) = (home, 0);
-        if tag & OTHER_SHARD != 0 {
+        let by_record = tag & BY_RECORD != 0;
+        if by_record {
             shard = ShardId(home.0.wrapping_add_signed(take.signed().ok_or(cut)?));
             record = take.varint().ok_or(cut)?;
         }
@@ -270,7 +272,7 @@ fn take_pieces(
         let offset = u32::try_from(take.varint().ok_or(cut)?).map_err(|_| range)?;
         let len = u32::try_from(take.varint().ok_or(cut)?).map_err(|_| range)?;
         from = i64::from(number);
-        listed.push(Listed { piece: Piece { shard, record, entry: number, offset, len }, flow });
+        listed.push(Listed { piece: Piece { shard, record, entry: number, offset, len }, flow, by_record });
     }
     Ok(listed)
 }
