@@ -217,9 +217,11 @@ pub(super) fn following(
     // Nothing is given twice.
     let after = CaptureTime::from_nanos(time.nanos().saturating_add(1));
     let far = ahead(footage);
+    let began = |segment| Ok::<_, FootageError>(footage.index.segment(segment)?.map(|s| s.began));
     let mut beside: Option<((u64, u64), DirectoryEntry)> = None;
     for (segment, around) in around(footage, stream, time)? {
-        if ended.contains(&segment) {
+        // One that begins here, in the same millisecond even, was not recorded beside it: a file ends in the middle of a burst.
+        if ended.contains(&segment) || began(segment)?.is_some_and(|began| began >= time) {
             continue;
         }
         let latest = around.all().max_by_key(|e| e.row.last);
@@ -243,10 +245,12 @@ pub(super) fn following(
         next.is_none()
     })?;
     let Some(entry) = next else { return Ok(None) };
+    let began = began(entry.block.segment)?;
     // A session that began before is one of those beside, not far enough ahead yet.
-    let began = footage.index.segment(entry.block.segment)?.map(|s| s.began);
-    if began.is_some_and(|began| began <= time) && entry.row.last.nanos_since(time) < far {
+    if began.is_some_and(|began| began < time) && entry.row.last.nanos_since(time) < far {
         return Ok(None);
     }
-    Ok(Some(Entrance { segment: entry.block.segment, block: entry.block, rule: Rule::FirstFrom(after) }))
+    // Of one that begins here all is new, also what has the same time.
+    let rule = Rule::FirstFrom(began.filter(|began| *began >= time).unwrap_or(after));
+    Ok(Some(Entrance { segment: entry.block.segment, block: entry.block, rule }))
 }
