@@ -107,6 +107,29 @@ fn packets_a_little_behind_later_ones_are_put_in_order_and_not_told() {
     assert!(export(&store) == export(&in_order), "the elementary stream is another");
 }
 
+/// As a recorder with a ring of files leaves it: they end wherever they are full, mostly in the middle of a picture.
+#[test]
+fn a_capture_in_many_files_is_one_stream() {
+    for fixture_name in [H264, "gst-udp-h265.pcap", "live555-udp-h264.pcap"] {
+        let whole = Store::import(&[fixture(fixture_name)]);
+        let (store, (header, records)) = (Store::empty(), split(fixture_name));
+        let parts = records.chunks(records.len() / 4 + 1).enumerate();
+        let files: Vec<PathBuf> = parts
+            .map(|(n, part)| write(&store, &format!("part{n:03}.pcap"), header.clone(), part.to_vec()))
+            .collect();
+        assert_eq!(files.len(), 4);
+        store.add(&files);
+        let (one, many) = (whole.video(), store.video());
+        for count in ["packets", "bytes", "lost", "access_units", "clean_points"] {
+            assert_eq!(one[count], many[count], "{count} of {fixture_name}");
+        }
+        let export = |store: &Store, video: &Value| {
+            std::fs::read(store.export(&word(&video["id"]))).expect("an export")
+        };
+        assert!(export(&whole, &one) == export(&store, &many), "{fixture_name}: another elementary stream");
+    }
+}
+
 /// A block of a pcapng file (draft-ietf-opsawg-pcapng section 3.1), little endian.
 fn block(kind: u32, body: &[u8]) -> Vec<u8> {
     let len = (12 + body.len() as u32).to_le_bytes();

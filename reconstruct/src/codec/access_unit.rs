@@ -16,7 +16,7 @@ use crate::rtp::RtpTimestamp;
 const OPENED_IN_VAIN: u8 = 3;
 
 /// The access units of one track.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct AccessUnits {
     timestamp: Option<RtpTimestamp>,
     /// The current access unit has coded pictures or sound.

@@ -66,7 +66,7 @@ impl Source {
         let segment = Segment::new(&row);
         let first = SequenceNumber(media.head.seq);
         let sequence = before.and_then(|end| SequenceTracker::resume(&end.sequence, media.head.time, first));
-        let border = before.filter(|_| sequence.is_some()).map(|end| end.sequence.time());
+        let before = before.filter(|_| sequence.is_some());
         Self {
             ssrc: media.head.ssrc,
             payload_type: media.head.payload_type,
@@ -78,9 +78,9 @@ impl Source {
             guess: codec.is_none().then(GuessState::default),
             next: sequence.as_ref().and_then(SequenceTracker::next).map(|next| next.0),
             sequence: sequence.unwrap_or_default(),
-            units: AccessUnits::default(),
+            units: before.map(|end| end.units).unwrap_or_default(),
             pending: VecDeque::new(),
-            border,
+            border: before.map(|end| end.sequence.time()),
             aside: None,
             acknowledged_hole: 0,
             place: (media.head.tap, media.shard().unwrap_or(ShardId(0))),
@@ -95,7 +95,8 @@ impl Source {
 
     /// How far it has come.
     pub fn end(&self) -> Option<SegmentEnd> {
-        self.sequence.end().map(|sequence| SegmentEnd { source: self.row.source, sequence })
+        let Self { row, units, .. } = self;
+        self.sequence.end().map(|sequence| SegmentEnd { source: row.source, sequence, units: *units })
     }
 
     /// A packet with the beginning of its payload.

@@ -6,7 +6,7 @@
 //! addresses and its SSRC: without the dialogue it would have another name from there on.
 
 use super::media::FlowFacts;
-use crate::codec::{Codec, Kind};
+use crate::codec::{AccessUnits, Codec, Kind};
 use crate::index::IndexBatch;
 use crate::model::{
     NextIds, StreamId, StreamKey, StreamRow, Transport, camera_name, presentation_name, sanitise, unique,
@@ -100,6 +100,8 @@ pub struct SegmentEnd {
     pub source: SourceId,
     /// Its sequence.
     pub sequence: SequenceEnd,
+    /// The access unit that it was in.
+    pub units: AccessUnits,
 }
 
 #[derive(Clone, Debug, Serialize, Deserialize)]

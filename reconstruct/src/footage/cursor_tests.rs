@@ -213,6 +213,17 @@ fn a_parallel_session_goes_on_where_the_played_one_ends() {
     assert_eq!(packets.last().unwrap().seq, 1999);
 }
 
+/// A file ends in the middle of a burst: the next one's session begins in the same millisecond, and is none beside it.
+#[test]
+fn what_begins_where_another_ends_is_given_from_its_first_packet() {
+    let (first, mut second) = (video(1, 1, 0, 0..502), video(1, 2, 0, 502..1000));
+    second[0].ms = first[501].ms;
+    let s = Synthetic::new(&[first, second].concat());
+    let given = rest(&mut cursor(&s, 0, Start::CleanPointBefore));
+    assert_eq!(seqs(&given), (0..1000).collect::<Vec<_>>());
+    assert_eq!(given.iter().filter(|p| p.segment == SegmentId(2)).count(), 498);
+}
+
 #[test]
 fn it_goes_on_after_a_reconnection_and_seeks_inside_the_gap_go_forward() {
     // A minute and more without anything, another session with other numbers that begins in the middle of a group.
