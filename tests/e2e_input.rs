@@ -241,6 +241,17 @@ fn unknown_stream() {
     }
 }
 
+/// Also those that were found without a dialogue, which are called as the camera is.
+#[test]
+fn a_camera_is_all_its_tracks() {
+    let store = Store::import(&["late-udp.pcap", "pcmu.pcap"].map(lab::fixture));
+    let names: Vec<_> = store.streams().iter().map(|s| lab::program::word(&s["name"])).collect();
+    let camera = lab::program::word(&store.video()["camera"]);
+    assert!(names.len() == 2 && store.streams().iter().all(|s| s["camera"] == *camera));
+    let said: Vec<_> = ["several streams"].into_iter().chain(names.iter().map(String::as_str)).collect();
+    refuses(tapdeck().args(["export", &camera, "--store", store.at(), "-o", "/dev/null"]), 1, &said);
+}
+
 #[test]
 fn impossible_time() {
     let store = imported();

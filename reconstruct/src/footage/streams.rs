@@ -34,7 +34,7 @@ impl Footage {
     }
 
     /// The streams that are meant, by number. A name that is a stream's own or given name or its number means that stream
-    /// alone, any other the tracks of a presentation, or else of a camera.
+    /// alone, any other the tracks of a camera, or else of a presentation.
     pub fn select(&self, selector: &Selector) -> Result<Vec<StreamInfo>, FootageError> {
         let mut streams = self.streams()?;
         streams.retain(|s| {
@@ -49,8 +49,9 @@ impl Footage {
         let ways: [&dyn Fn(&StreamInfo) -> bool; 5] = [
             &|s| s.name == name,
             &|s| s.own_name == name,
-            &|s| s.presentation == name || cameras.get(&s.presentation).is_some_and(|given| given == name),
+            // Before presentations: what was found without a dialogue is of one that is called as its camera.
             &|s| s.camera == name || cameras.get(&s.camera).is_some_and(|given| given == name),
+            &|s| s.presentation == name || cameras.get(&s.presentation).is_some_and(|given| given == name),
             &|s| name.parse() == Ok(s.id.0),
         ];
         for way in ways {
