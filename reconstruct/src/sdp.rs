@@ -266,9 +266,30 @@ impl Media {
         self.formats.iter().find(|f| f.codec.is_some()).or(self.formats.first())
     }
 
+    /// The first media of a description, or of a part of one such as [`raw`](Self::raw).
+    pub fn parse(raw: &str) -> Option<Media> {
+        Sdp::parse(raw.as_bytes()).media.into_iter().next()
+    }
+
     /// The format of a payload type.
     pub fn format(&self, payload_type: u8) -> Option<&Format> {
         self.formats.iter().find(|f| f.payload_type == payload_type)
+    }
+}
+
+/// Whether packets of payload type `seen` carry `codec`, of which those of type `main` are. In one synchronisation source there can be others as well:
+/// comfort noise (RFC 3389), key presses (RFC 4733), error correction (RFC 5109). What nothing is known of is taken for the same, since cameras change
+/// their numbers.
+pub fn carries(codec: Codec, main: u8, media: Option<&Media>, seen: u8) -> bool {
+    /// From here on types mean what is agreed upon (RFC 3551 section 6).
+    const DYNAMIC: u8 = 96;
+    if let Some(format) = media.and_then(|media| media.format(seen)) {
+        return format.codec.map_or(seen == main, |described| described == codec);
+    }
+    match seen {
+        _ if seen == main => true,
+        DYNAMIC.. => main >= DYNAMIC,
+        _ => Codec::from_static_payload_type(seen).is_some_and(|(of_it, _)| of_it == codec),
     }
 }
 
@@ -437,6 +458,22 @@ mod tests {
             aac.aac().unwrap(),
             AacConfig { config: vec![0x14, 0x10], size_length: 13, index_length: 3, index_delta_length: 3 }
         );
+    }
+
+    #[test]
+    fn payload_types_of_another_codec_are_told() {
+        let media =
+            Media::parse("m=audio 0 RTP/AVP 0 8 13 101\r\na=rtpmap:101 telephone-event/8000\r\n").unwrap();
+        for media in [Some(&media), None] {
+            assert!(carries(Codec::Pcmu, 0, media, 0));
+            assert!([8, 13, 101].iter().all(|seen| !carries(Codec::Pcmu, 0, media, *seen)), "{media:?}");
+        }
+        let video = "m=video 0 RTP/AVP 96 97 98\r\na=rtpmap:96 H264/90000\r\na=rtpmap:97 H264/90000\r\na=rtpmap:98 ulpfec/90000\r\n";
+        let video = Media::parse(video).unwrap();
+        assert!([96, 97].iter().all(|seen| carries(Codec::H264, 96, Some(&video), *seen)));
+        assert!([98, 0, 26].iter().all(|seen| !carries(Codec::H264, 96, Some(&video), *seen)));
+        assert!(carries(Codec::H264, 96, Some(&video), 99), "a number that the camera has changed");
+        assert!(carries(Codec::H264, 96, None, 98));
     }
 
     #[test]

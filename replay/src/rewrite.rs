@@ -205,8 +205,10 @@ impl Rewriter {
     }
 
     fn payload_type_for(&self, seen: u8) -> u8 {
-        // Static types (below 96) mean the same to everyone: comfort noise within G.711 stays what it is.
-        if seen < 96 || self.known_payload_types.contains(&seen) { seen } else { self.payload_type }
+        // Static types (below 96) mean the same to everyone: comfort noise within G.711 stays what it is. Who sends those does not change
+        // their number; what it sends beside them is something else, such as key presses (RFC 4733).
+        let stays = seen < 96 || self.payload_type < 96 || self.known_payload_types.contains(&seen);
+        if stays { seen } else { self.payload_type }
     }
 
     fn ticks(&self, ns: i64) -> u32 {

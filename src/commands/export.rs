@@ -159,6 +159,7 @@ fn tell_es(report: &EsReport, missed: CursorStats) -> String {
         (missed.between, "packet", " left out between two sessions, before a clean point of the second"),
         (missed.gone, "packet", " that retention deleted meanwhile"),
         (report.unsupported_packets, "packet", " in a packing that is not supported"),
+        (report.other_packets, "packet", " of another payload type left out"),
     ] {
         if n > 0 {
             told.push_str(&format!("; {}{more}", several(n, noun)));

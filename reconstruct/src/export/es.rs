@@ -10,7 +10,7 @@ use crate::codec::depacketize::{Counts, Depacketizer, Packet, Sink, Unit, depack
 use crate::codec::{Codec, h264, h265};
 use crate::footage::{FootageError, MediaPacket, StreamInfo};
 use crate::rtp::RtpPacket;
-use crate::sdp::{self, AacConfig};
+use crate::sdp::{self, AacConfig, Media};
 
 /// What was written.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, serde::Serialize)]
@@ -27,6 +27,8 @@ pub struct EsReport {
     pub broken_units: u64,
     /// Packets in a packing that is not supported.
     pub unsupported_packets: u64,
+    /// Packets of other payload types, which do not carry the stream's codec.
+    pub other_packets: u64,
     /// Bytes written.
     pub bytes: u64,
 }
@@ -46,6 +48,7 @@ pub fn write(
         (Codec::Mpeg4, Some(headers)) => EsWriter::new(codec, aac, &[headers])?,
         _ => EsWriter::new(codec, aac, &stream.parameter_sets)?,
     };
+    let media = stream.sdp_media.as_deref().and_then(Media::parse);
     let mut scratch = Vec::new();
     for packet in packets {
         let packet = packet?;
@@ -57,7 +60,8 @@ pub fn write(
                 &scratch[..]
             }
         };
-        writer.handle(packet.segment.0, packet.seq, bytes, packet.len as usize);
+        let carries = |seen| sdp::carries(codec, packet.payload_type, media.as_ref(), seen);
+        writer.handle(packet.segment.0, packet.seq, bytes, packet.len as usize, carries);
         writer.drain(out)?;
     }
     writer.finish(out)
@@ -70,6 +74,8 @@ pub struct EsWriter {
     last: Option<(u32, u64)>,
     /// SSRC and sequence number of the last packet.
     last_header: Option<(u32, u16)>,
+    /// Packets are missing before the next one of the codec.
+    gap_before: bool,
     report: EsReport,
 }
 
@@ -91,11 +97,26 @@ impl EsWriter {
         let depacketizer = depacketizer(codec, aac).ok_or(ExportError::NoElementaryStream(codec))?;
         let parameter_sets = Some(parameter_sets.to_vec()).filter(|sets| !sets.is_empty());
         let framing = Framing { codec, parameter_sets, bytes: Vec::new() };
-        Ok(EsWriter { depacketizer, framing, last: None, last_header: None, report: EsReport::default() })
+        Ok(EsWriter {
+            depacketizer,
+            framing,
+            last: None,
+            last_header: None,
+            gap_before: false,
+            report: EsReport::default(),
+        })
     }
 
     /// The next RTP packet of `wire_len` bytes, with its segment and its extended sequence number therein.
-    pub fn handle(&mut self, segment: u32, seq: u64, packet: &[u8], wire_len: usize) {
+    /// `carries` says which payload types are of the codec.
+    pub fn handle(
+        &mut self,
+        segment: u32,
+        seq: u64,
+        packet: &[u8],
+        wire_len: usize,
+        carries: impl Fn(u8) -> bool,
+    ) {
         self.report.packets += 1;
         let parsed = RtpPacket::parse(packet, wire_len).ok().filter(|_| packet.len() >= wire_len);
         let header = parsed.as_ref().map(|rtp| (rtp.ssrc.0, rtp.sequence.0));
@@ -116,9 +137,14 @@ impl EsWriter {
             self.last = Some((segment, u64::MAX - 1));
             return;
         };
+        if !carries(rtp.payload_type.get()) {
+            self.report.other_packets += 1;
+            self.gap_before |= !in_order;
+            return;
+        }
         let (payload, timestamp, marker) = (rtp.payload, rtp.timestamp, rtp.marker);
-        self.depacketizer
-            .handle(Packet { payload, timestamp, marker, gap_before: !in_order }, &mut self.framing);
+        let gap_before = std::mem::take(&mut self.gap_before) || !in_order;
+        self.depacketizer.handle(Packet { payload, timestamp, marker, gap_before }, &mut self.framing);
     }
 
     /// Writes what is ready.
@@ -197,7 +223,7 @@ mod tests {
         let mut out = Vec::new();
         for (seq, payload) in packets {
             let packet = rtp(*seq as u16, payload);
-            writer.handle(0, *seq, &packet, packet.len());
+            writer.handle(0, *seq, &packet, packet.len(), |_| true);
             writer.drain(&mut out).unwrap();
         }
         let report = writer.finish(&mut out).unwrap();
@@ -228,7 +254,7 @@ mod tests {
         ];
         for (seq, payload, cut) in packets {
             let packet = rtp(seq as u16, payload);
-            writer.handle(0, seq, &packet, packet.len() + cut);
+            writer.handle(0, seq, &packet, packet.len() + cut, |_| true);
         }
         let report = writer.finish(&mut out).unwrap();
         assert_eq!(out, [0, 0, 0, 1, 0x41, 3]);
@@ -247,7 +273,7 @@ mod tests {
             let mut out = Vec::new();
             for (seq, payload) in (1..).zip(payloads) {
                 let packet = rtp(seq as u16, payload);
-                writer.handle(0, seq, &packet, packet.len());
+                writer.handle(0, seq, &packet, packet.len(), |_| true);
             }
             writer.finish(&mut out).unwrap();
             out
@@ -262,8 +288,8 @@ mod tests {
         let mut writer = EsWriter::new(Codec::H264, None, &[]).unwrap();
         let mut out = Vec::new();
         let (a, b) = (rtp(65_535, &[0x7c, 0x81, 1]), rtp(0, &[0x7c, 0x41, 2]));
-        writer.handle(0, 131_071, &a, a.len());
-        writer.handle(1, 65_536, &b, b.len());
+        writer.handle(0, 131_071, &a, a.len(), |_| true);
+        writer.handle(1, 65_536, &b, b.len(), |_| true);
         assert_eq!(writer.finish(&mut out).unwrap().units, 1);
         assert_eq!(out, [0, 0, 0, 1, 0x61, 1, 2]);
     }
@@ -273,10 +299,31 @@ mod tests {
         let mut writer = EsWriter::new(Codec::H264, None, &[]).unwrap();
         let mut out = Vec::new();
         let (a, b) = (rtp(1, &[0x7c, 0x81, 1]), rtp(3, &[0x7c, 0x41, 2]));
-        writer.handle(0, 1, &a, a.len());
-        writer.handle(1, 3, &b, b.len());
+        writer.handle(0, 1, &a, a.len(), |_| true);
+        writer.handle(1, 3, &b, b.len(), |_| true);
         assert_eq!(writer.finish(&mut out).unwrap().gaps, 0);
         assert!(out.is_empty());
+    }
+
+    #[test]
+    fn what_other_payload_types_carry_is_left_out() {
+        let mut writer = EsWriter::new(Codec::H264, None, &[]).unwrap();
+        let mut out = Vec::new();
+        // Error correction in the middle of a unit, and in the place of the packet before a hole.
+        for (seq, payload_type, payload) in [
+            (1, 96, [0x7c, 0x81, 1]),
+            (2, 98, [9, 9, 9]),
+            (3, 96, [0x7c, 0x41, 2]),
+            (5, 98, [8, 8, 8]),
+            (6, 96, [0x7c, 0x41, 3]),
+        ] {
+            let mut packet = rtp(seq, &payload);
+            packet[1] = payload_type;
+            writer.handle(0, seq.into(), &packet, packet.len(), |seen| seen == 96);
+        }
+        let report = writer.finish(&mut out).unwrap();
+        assert_eq!(out, [0, 0, 0, 1, 0x61, 1, 2]);
+        assert_eq!((report.units, report.other_packets, report.gaps, report.broken_units), (1, 2, 1, 1));
     }
 
     #[test]
