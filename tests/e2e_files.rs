@@ -130,6 +130,39 @@ fn a_capture_in_many_files_is_one_stream() {
     }
 }
 
+/// Key presses among the sound, as door stations send them: they are no sound.
+#[test]
+fn other_payload_types_are_left_out_of_an_elementary_stream() {
+    let sound = |store: &Store| {
+        let streams = store.streams();
+        let audio = streams.iter().find(|s| s["codec"] == "pcmu").expect("the fixture has sound");
+        let id = word(&audio["id"]);
+        (audio["packets"].as_u64().expect("a count"), std::fs::read(store.export(&id)).expect("an export"))
+    };
+    let (packets, whole) = sound(&Store::import(&[fixture("pcmu.pcap")]));
+    let (store, (header, mut records)) = (Store::empty(), split("pcmu.pcap"));
+    let mut changed = 0;
+    let mut seen = 0;
+    for (_, raw) in &mut records {
+        // Interleaved frames (RFC 2326 section 10.12) with RTP of type 0.
+        let frames = raw.windows(6).enumerate().filter(|(_, w)| {
+            w[0] == b'$' && w[1] < 4 && (1..8).contains(&w[2]) && w[4] == 0x80 && w[5] & 0x7f == 0
+        });
+        for at in frames.map(|(at, _)| at).collect::<Vec<_>>() {
+            seen += 1;
+            if seen % 4 == 0 {
+                raw[at + 5] |= 101;
+                changed += 1;
+            }
+        }
+    }
+    assert!(changed > 2 && seen > packets * 3 / 4, "{changed} of {seen} of {packets}");
+    store.add(&[write(&store, "keys.pcap", header, records)]);
+    let (same, left) = sound(&store);
+    assert_eq!(same, packets);
+    assert_eq!(left.len() as u64 * packets, whole.len() as u64 * (packets - changed));
+}
+
 /// A block of a pcapng file (draft-ietf-opsawg-pcapng section 3.1), little endian.
 fn block(kind: u32, body: &[u8]) -> Vec<u8> {
     let len = (12 + body.len() as u32).to_le_bytes();

@@ -60,7 +60,7 @@ pub fn write(
                 &scratch[..]
             }
         };
-        let carries = |seen| sdp::carries(codec, packet.payload_type, media.as_ref(), seen);
+        let carries = |seen| sdp::carries(codec, stream.payload_type, media.as_ref(), seen);
         writer.handle(packet.segment.0, packet.seq, bytes, packet.len as usize, carries);
         writer.drain(out)?;
     }
