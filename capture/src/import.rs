@@ -132,6 +132,14 @@ pub fn import_file(
     let newest = sources.last().map(|s| s.id);
     for known in sources {
         let SourceKind::File { path: ref first_path, bytes: b, head: h } = known.kind else { continue };
+        if b < bytes && known.complete && shards.iter().any(|s| s.source == known.id) {
+            // It was imported while it was being written: all of that is in it now.
+            let begins_so = match b < HEAD_LEN as u64 {
+                true => h == *blake3::hash(&input.rest()[..b as usize]).as_bytes(),
+                false => h == head && known.hash == Some(beginning(path, b, progress)?),
+            };
+            replaces.extend(begins_so.then_some(known.id));
+        }
         if (b, h) != (bytes, head) {
             continue;
         }
@@ -144,7 +152,7 @@ pub fn import_file(
         } else if !known.complete {
             // Sources are indexed in the order of their numbers: nothing can be added to one that others follow.
             replaces.extend(shards.iter().any(|s| s.source == known.id).then_some(known.id));
-        } else if already.is_none() && known.hash == Some(whole(path, bytes, progress)?) {
+        } else if already.is_none() && known.hash == Some(beginning(path, bytes, progress)?) {
             match !again && is_whole(store, &shards, &known) {
                 true => already = Some(known),
                 false => replaces.extend(shards.iter().any(|s| s.source == known.id).then_some(known.id)),
@@ -228,7 +236,7 @@ impl Input {
     /// Of the whole file: reads it to its end, if `progress`, which is told how far, lets it.
     fn fingerprint(
         mut self,
-        file: &mut File,
+        file: &mut impl Read,
         progress: &mut dyn FnMut(u64) -> bool,
     ) -> std::io::Result<Option<[u8; 32]>> {
         let mut read = 0;
@@ -248,7 +256,7 @@ impl Input {
     }
 
     /// Reads until at least `need` bytes are there, or the file ends.
-    fn fill(&mut self, file: &mut File, need: usize) -> std::io::Result<()> {
+    fn fill(&mut self, file: &mut impl Read, need: usize) -> std::io::Result<()> {
         self.buffer.copy_within(self.start..self.end, 0);
         (self.start, self.end) = (0, self.end - self.start);
         if self.buffer.len() < need {
@@ -454,14 +462,14 @@ impl Taps<'_> {
     }
 }
 
-/// The fingerprint of a file that may be in the store already.
-fn whole(
+/// The fingerprint of the first `bytes` of a file, with which it may be in the store already.
+fn beginning(
     path: &Path,
     bytes: u64,
     progress: &mut dyn FnMut(u64, u64) -> bool,
 ) -> Result<[u8; 32], ImportError> {
     let unreadable = |source| ImportError::Read { path: path.to_owned(), source };
-    let mut file = File::open(path).map_err(unreadable)?;
+    let mut file = File::open(path).map_err(unreadable)?.take(bytes);
     let found = Input::new().fingerprint(&mut file, &mut |_| progress(0, bytes));
     found.map_err(unreadable)?.ok_or_else(|| ImportError::Stopped { path: path.to_owned() })
 }
@@ -564,6 +572,28 @@ mod tests {
         std::fs::remove_file(shard_path(&store.shards_dir(), of_second.id)).unwrap();
         let third = import(&store, &path).unwrap();
         assert_eq!((third.added, third.replaces.as_slice()), (20_000, [second.source].as_slice()));
+    }
+
+    /// Longer or shorter than the part by which files are told apart at first.
+    #[test]
+    fn a_file_that_was_imported_while_it_grew_takes_the_place_of_its_beginning() {
+        for first in [300_000, HEAD_LEN + 300_000] {
+            let dir = tempfile::tempdir().unwrap();
+            let path = dir.path().join("a.pcap");
+            let whole = pcap(20_000);
+            std::fs::write(&path, &whole[..first]).unwrap();
+            let store = Store::create(&dir.path().join("store")).unwrap();
+            let early = import(&store, &path).unwrap();
+            assert!(early.packets < 20_000 && early.damage.is_some(), "{early:?}");
+            // Another one that is longer takes nobody's place.
+            let mut other = whole.clone();
+            other[first - 100_000] ^= 1;
+            std::fs::write(&path, &other).unwrap();
+            assert_eq!(import(&store, &path).unwrap().replaces, []);
+            std::fs::write(&path, &whole).unwrap();
+            let late = import(&store, &path).unwrap();
+            assert_eq!((late.added, late.replaces.as_slice()), (20_000, [early.source].as_slice()));
+        }
     }
 
     #[test]
@@ -677,7 +707,9 @@ mod tests {
         cut_off(&at, &path);
         let store = Store::create(&at).unwrap();
         let other = dir.path().join("b.pcap");
-        std::fs::write(&other, pcap(50)).unwrap();
+        let mut others = pcap(50);
+        *others.last_mut().unwrap() ^= 1;
+        std::fs::write(&other, others).unwrap();
         import(&store, &other).unwrap();
         let sources = || store.sources().iter().map(|s| s.id).collect::<Vec<_>>();
         let partial = sources()[0];
