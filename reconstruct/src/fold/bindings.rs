@@ -56,6 +56,13 @@ impl Bindings {
         of_port.iter().rev().find(exact).or_else(|| of_port.iter().rev().find(fits)).copied()
     }
 
+    /// The track of datagrams from an address that nobody announced, by the port that they come from: cameras with several addresses
+    /// answer on one and send from another.
+    pub fn find_from_elsewhere(&self, sender: SocketAddr, receiver: SocketAddr) -> Option<Binding> {
+        let fits = |b: &&Binding| b.sender.is_some() && b.sender_port == Some(sender.port()) && b.from_camera;
+        self.by_receiver.get(&receiver)?.iter().rev().find(fits).copied()
+    }
+
     /// A track is gone.
     pub fn remove_track(&mut self, track: u32) {
         self.by_receiver.retain(|_, of_port| {
@@ -95,5 +102,9 @@ mod tests {
         assert_ne!(version, all.version());
         assert_eq!(all.find(camera, vms).unwrap().track, 5);
         assert_eq!(all.find(vms, camera), None);
+        let elsewhere = at("198.18.0.3:7000");
+        assert_eq!(all.find(elsewhere, vms), None);
+        assert_eq!(all.find_from_elsewhere(elsewhere, vms).unwrap().track, 5);
+        assert_eq!(all.find_from_elsewhere(at("198.18.0.3:7002"), vms), None);
     }
 }

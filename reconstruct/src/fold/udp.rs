@@ -3,6 +3,7 @@
 use super::bindings::Binding;
 use super::media::{FlowFacts, Media};
 use super::probe::{Probe, Unannounced, Way};
+use super::source::Source;
 use super::world::World;
 use crate::model::{FlowKind, Transport};
 use crate::rtcp::looks_like_rtcp;
@@ -131,10 +132,19 @@ impl Datagrams {
         }
     }
 
+    /// A track that is announced to this receiver from another address, and has media from nowhere else.
+    fn from_elsewhere(&self, world: &World) -> Option<Binding> {
+        let binding = world.bindings.find_from_elsewhere(self.sender, self.receiver)?;
+        let track = world.tracks.get(binding.track)?;
+        let own = |source: &Source| source.sender(None).src.ip() == self.sender.ip();
+        track.sources.iter().all(|source| own(source)).then_some(binding)
+    }
+
     /// Asks the announcements again. What was inferred stays until it is announced.
     fn ask(&mut self, world: &mut World) {
         self.asked = world.bindings.version();
-        match world.bindings.find(self.sender, self.receiver) {
+        let announced = world.bindings.find(self.sender, self.receiver);
+        match announced.or_else(|| self.from_elsewhere(world)) {
             Some(Binding { track, rtcp, from_camera, .. }) => {
                 if let State::Probing(probe) = &mut self.state {
                     probe.forget(world);

@@ -125,6 +125,24 @@ fn announced_datagrams_are_the_tracks() {
     assert_eq!(out.streams[0].transports, [Transport::Udp]);
 }
 
+/// A camera with two addresses answers on one and sends from the other; nobody else's packets to that port are taken for its.
+#[test]
+fn media_from_another_address_is_known_by_its_ports() {
+    let elsewhere = SocketAddrV4::new([198, 18, 0, 12].into(), 6970);
+    let third = SocketAddrV4::new([198, 18, 0, 13].into(), 6970);
+    let mut w = Wire::at(1_000);
+    udp_session(&mut w, 40_000, 5000);
+    for packet in pictures(7, 100, 20) {
+        w.udp(elsewhere, vms(5000), &packet);
+    }
+    for packet in pictures(8, 500, 20) {
+        w.udp(third, vms(5000), &packet);
+    }
+    let out = fold(&w.frames);
+    assert_eq!(out.names(), ["198.18.0.11-cam-video", "198.18.0.13-video"]);
+    assert_eq!((out.sum(0, |p| p.packets), out.streams[0].sdp), (44, true));
+}
+
 #[test]
 fn a_reconnect_with_new_ports_and_ssrc_keeps_the_stream() {
     let mut w = Wire::at(1_000);
