@@ -94,7 +94,11 @@ impl EsWriter {
         aac: Option<AacConfig>,
         parameter_sets: &[Vec<u8>],
     ) -> Result<EsWriter, ExportError> {
-        let depacketizer = depacketizer(codec, aac).ok_or(ExportError::NoElementaryStream(codec))?;
+        let none = match codec {
+            Codec::Aac => ExportError::AacPacking,
+            _ => ExportError::NoElementaryStream(codec),
+        };
+        let depacketizer = depacketizer(codec, aac).ok_or(none)?;
         let parameter_sets = Some(parameter_sets.to_vec()).filter(|sets| !sets.is_empty());
         let framing = Framing { codec, parameter_sets, bytes: Vec::new() };
         Ok(EsWriter {
@@ -332,9 +336,6 @@ mod tests {
             EsWriter::new(Codec::Opus, None, &[]),
             Err(ExportError::NoElementaryStream(Codec::Opus))
         ));
-        assert!(matches!(
-            EsWriter::new(Codec::Aac, None, &[]),
-            Err(ExportError::NoElementaryStream(Codec::Aac))
-        ));
+        assert!(matches!(EsWriter::new(Codec::Aac, None, &[]), Err(ExportError::AacPacking)));
     }
 }

@@ -34,6 +34,11 @@ pub enum ExportError {
     /// The codec has no elementary stream here, or its description lacks what is needed for one.
     #[error("{0} can't be written as an elementary stream; export its packets as pcap instead")]
     NoElementaryStream(Codec),
+    /// AAC that is not packed as RFC 3640 says, or without its configuration.
+    #[error(
+        "this AAC can't be written as ADTS: its description has no mpeg4-generic configuration (MP4A-LATM has none); export its packets as pcap instead, or record it from `tapdeck serve`"
+    )]
+    AacPacking,
     /// SRTP.
     #[error("the stream is encrypted; export its packets as pcap instead")]
     Encrypted,
