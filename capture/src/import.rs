@@ -115,8 +115,10 @@ pub fn import_file(
     opened: &mut dyn FnMut(SourceId, Vec<TapId>),
 ) -> Result<ImportReport, ImportError> {
     let unreadable = |source| ImportError::Read { path: path.to_owned(), source };
-    let mut file = File::open(path).map_err(unreadable)?;
+    let file = File::open(path).map_err(unreadable)?;
     let bytes = file.metadata().map_err(unreadable)?.len();
+    // One that grows meanwhile is taken as it is now: what the journal says of it holds for the same bytes.
+    let mut file = file.take(bytes);
     let mut input = Input::new();
     input.fill(&mut file, HEAD_LEN).map_err(unreadable)?;
     let head = *blake3::hash(&input.rest()[..input.rest().len().min(HEAD_LEN)]).as_bytes();
@@ -135,7 +137,9 @@ pub fn import_file(
         if b < bytes && known.complete && shards.iter().any(|s| s.source == known.id) {
             // It was imported while it was being written: all of that is in it now.
             let begins_so = match b < HEAD_LEN as u64 {
-                true => h == *blake3::hash(&input.rest()[..b as usize]).as_bytes(),
+                true => {
+                    input.rest().get(..b as usize).is_some_and(|first| h == *blake3::hash(first).as_bytes())
+                }
                 false => h == head && known.hash == Some(beginning(path, b, progress)?),
             };
             replaces.extend(begins_so.then_some(known.id));
@@ -316,7 +320,7 @@ impl Taps<'_> {
         &mut self,
         parser: &mut FileParser,
         input: &mut Input,
-        file: &mut File,
+        file: &mut impl Read,
         progress: &mut dyn FnMut(u64) -> bool,
         opened: &mut dyn FnMut(SourceId, Vec<TapId>),
     ) -> Result<Copied, ImportError> {

@@ -25,7 +25,7 @@ pub use format::RECORD_HEADER_LEN;
 pub(crate) use format::RecordHeader;
 pub(crate) use live::{LiveShard, TapLive};
 pub use reader::{Chunk, Record, RecordView, Records, Shard, ShardBytes, prefetch};
-pub(crate) use recover::holds_a_record;
+pub(crate) use recover::may_hold_packets;
 pub use recover::{Recovered, recover};
 pub(crate) use staging::open_for_reading as open_staging;
 pub use tail::TapTail;

@@ -27,9 +27,21 @@ pub struct Recovered {
 }
 
 /// Whether something was written into a shard, durable or not.
-pub fn holds_a_record(file: &File) -> bool {
+fn holds_a_record(file: &File) -> std::io::Result<bool> {
     let mut header = [0; RECORD_HEADER_LEN as usize];
-    file.read_exact_at(&mut header, FILE_HEADER_LEN).is_ok() && header.iter().any(|byte| *byte != 0)
+    match file.read_exact_at(&mut header, FILE_HEADER_LEN) {
+        Ok(()) => Ok(header.iter().any(|byte| *byte != 0)),
+        Err(e) if e.kind() == std::io::ErrorKind::UnexpectedEof => Ok(false),
+        Err(e) => Err(e),
+    }
+}
+
+/// Whether there is anything in a shard's file, as far as that can be seen: what can't be read may be footage.
+pub fn may_hold_packets(path: &std::path::Path) -> bool {
+    match File::open(path).and_then(|file| holds_a_record(&file)) {
+        Err(e) => e.kind() != std::io::ErrorKind::NotFound,
+        Ok(holds) => holds,
+    }
 }
 
 /// Recovers all shards that a crash left unsealed.
@@ -67,8 +79,13 @@ fn sweep(store: &Store) -> Result<(), StoreError> {
     let given = store.last_shard_given();
     for entry in std::fs::read_dir(&dir).map_err(StoreError::io("listing", &dir))?.flatten() {
         let path = entry.path();
-        let number = path.file_stem().and_then(|s| s.to_str()).and_then(|s| s.parse().ok());
-        let Some(id) = number.map(ShardId) else { continue };
+        let stem = path.file_stem().and_then(|s| s.to_str());
+        let Some(id) = stem.and_then(|s| s.parse().ok()).map(ShardId) else {
+            // One that was set aside before.
+            let before = stem.and_then(|s| s.split_once('-')?.0.parse().ok());
+            before.into_iter().for_each(|id| store.avoid_shard_id(ShardId(id)));
+            continue;
+        };
         let known = store.shard_info(id);
         let stale = match path.extension().and_then(|e| e.to_str()) {
             Some("mark") => known.as_ref().is_none_or(|s| s.sealed),
@@ -78,10 +95,12 @@ fn sweep(store: &Store) -> Result<(), StoreError> {
             _ => false,
         };
         let is_shard = path.extension().is_some_and(|e| e == "pcap");
-        if stale && is_shard && id > given && File::open(&path).is_ok_and(|file| holds_a_record(&file)) {
+        if stale && is_shard && id > given && may_hold_packets(&path) {
             // It is not the journal that the shard was written with, and does not know for what it will give the number.
             let aside = stray_path(&dir, id);
             std::fs::rename(&path, &aside).map_err(StoreError::io("renaming", &path))?;
+            // It is of that later journal as well, and would be gone on with under numbers that are given again.
+            let _ = std::fs::remove_dir_all(store.index_dir());
             tracing::warn!(
                 "the journal is older than shard {id}, which is now {}: `tapdeck import` brings its packets in",
                 aside.display()
@@ -122,7 +141,7 @@ fn one(store: &Store, shard: &ShardInfo) -> Result<Option<Recovered>, StoreError
     let bytes = published.unwrap_or(durable).max(FILE_HEADER_LEN);
     let scan = scan(&file, bytes);
     if scan.packets == 0 && bytes <= FILE_HEADER_LEN {
-        let held = published.is_none() && holds_a_record(&file);
+        let held = published.is_none() && holds_a_record(&file).unwrap_or(true);
         store.shard_deleted(shard.id)?;
         let _ = std::fs::remove_file(&path);
         let _ = std::fs::remove_file(&mark_path);

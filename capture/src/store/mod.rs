@@ -72,9 +72,8 @@ impl Drop for WriterLock {
 /// Whether any shard has a packet. The first is made before anything of it is durable in the journal, and is empty then.
 fn holds_packets(shards: &Path) -> bool {
     let files = std::fs::read_dir(shards).into_iter().flatten().flatten().map(|entry| entry.path());
-    files
-        .filter(|path| path.extension().is_some_and(|kind| kind == "pcap"))
-        .any(|path| File::open(path).is_ok_and(|file| crate::shard::holds_a_record(&file)))
+    let mut shards = files.filter(|path| path.extension().is_some_and(|kind| kind == "pcap"));
+    shards.any(|path| crate::shard::may_hold_packets(&path))
 }
 
 impl Store {
@@ -143,7 +142,8 @@ impl Store {
             shards: shards.clone(),
         };
         // A new one would know nothing of them.
-        if !journal_path.exists() && holds_packets(&shards) {
+        let missing = || matches!(journal_path.try_exists(), Ok(false));
+        if missing() && holds_packets(&shards) && missing() {
             return Err(lost());
         }
         // A reader without the right to write still reads.
@@ -152,9 +152,13 @@ impl Store {
             false => JournalFile::open(&journal_path, false),
         })?;
         let mut catalog = Catalog::default();
-        let records = journal.read_on()?.records;
+        let mut records = journal.read_on()?.records;
         if records.is_empty() && journal.damaged() == 0 && holds_packets(&shards) {
-            return Err(lost());
+            // A recorder may have begun between the two looks.
+            records = journal.read_on()?.records;
+            if records.is_empty() {
+                return Err(lost());
+            }
         }
         for record in &records {
             catalog.apply(record);
@@ -355,7 +359,7 @@ impl Store {
             .flatten()
             .map(|entry| entry.path())
             .filter(|path| path.extension().is_some_and(|kind| kind == "pcap"))
-            .filter(|path| File::open(path).is_ok_and(|file| crate::shard::holds_a_record(&file)))
+            .filter(|path| crate::shard::may_hold_packets(path))
             .collect();
         // Behind the look at the files: a shard is in the journal before its first packet.
         self.refresh()?;

@@ -156,7 +156,7 @@ impl Source {
         self.segment.put_open(&mut sinks.out.batch);
         self.units.handle_gap();
         self.row.id = sinks.ids.take_segment();
-        self.row.began = now;
+        self.row.began = self.aside.as_ref().map_or(now, |first| first.head.time.min(now));
         sinks.out.batch.put_segment(&self.row);
         self.segment = Segment::new(&self.row);
     }

@@ -133,7 +133,7 @@ impl Datagrams {
     }
 
     /// A track that is announced to this receiver from another address, and has media from nowhere else.
-    fn from_elsewhere(&self, world: &World) -> Option<Binding> {
+    fn announced_elsewhere(&self, world: &World) -> Option<Binding> {
         let binding = world.bindings.find_from_elsewhere(self.sender, self.receiver)?;
         let track = world.tracks.get(binding.track)?;
         let own = |source: &Source| source.sender(None).src.ip() == self.sender.ip();
@@ -144,7 +144,7 @@ impl Datagrams {
     fn ask(&mut self, world: &mut World) {
         self.asked = world.bindings.version();
         let announced = world.bindings.find(self.sender, self.receiver);
-        match announced.or_else(|| self.from_elsewhere(world)) {
+        match announced.or_else(|| self.announced_elsewhere(world)) {
             Some(Binding { track, rtcp, from_camera, .. }) => {
                 if let State::Probing(probe) = &mut self.state {
                     probe.forget(world);

@@ -90,7 +90,7 @@ impl Footage {
         Cursor::open(self.clone(), stream, from, to, start)
     }
 
-    /// First-level records, shard by shard, in the order in which they lie there.
+    /// First-level records, in the order of capture.
     pub fn packets(&self, filter: &PacketFilter) -> Result<PacketScan, FootageError> {
         self.refresh()?;
         PacketScan::open(self.clone(), filter.clone())

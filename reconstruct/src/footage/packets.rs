@@ -113,7 +113,10 @@ impl PacketScan {
             }
             None => match tap.shards.front() {
                 Some((_, first)) => *first,
-                None => return Ok(()),
+                None => {
+                    (tap.blocks, tap.records) = (Vec::new(), Records::default());
+                    return Ok(());
+                }
             },
         };
         self.turns.enter(n, time);

@@ -6,6 +6,7 @@
 
 use super::{Footage, FootageError, LIVE_EDGE_NANOS, Start};
 use crate::index::{BLOCK_NANOS_MAX, DirectoryEntry, L2Key, SegmentId, StreamId};
+use crate::model::SegmentRow;
 use capture::{CaptureTime, TapId};
 use smallvec::SmallVec;
 use std::collections::BTreeMap;
@@ -217,11 +218,20 @@ pub(super) fn following(
     // Nothing is given twice.
     let after = CaptureTime::from_nanos(time.nanos().saturating_add(1));
     let far = ahead(footage);
-    let began = |segment| Ok::<_, FootageError>(footage.index.segment(segment)?.map(|s| s.began));
+    let last = ended.last().map(|last| footage.index.segment(*last)).transpose()?.flatten();
+    // One that begins here, in the same millisecond even, was not recorded beside it: a file ends in the middle of a burst. Of the same sender it
+    // goes on with the same packets, the first of which may have been captured a little before the last of those.
+    let begins_here = |segment| {
+        let same = |row: &SegmentRow| {
+            last.as_ref().is_some_and(|l| (l.src, l.dst, l.ssrc) == (row.src, row.dst, row.ssrc))
+        };
+        let here =
+            |row: &SegmentRow| row.began >= time || same(row) && time.nanos_since(row.began) < TOGETHER_NANOS;
+        Ok::<_, FootageError>(footage.index.segment(segment)?.as_ref().is_some_and(here))
+    };
     let mut beside: Option<((u64, u64), DirectoryEntry)> = None;
     for (segment, around) in around(footage, stream, time)? {
-        // One that begins here, in the same millisecond even, was not recorded beside it: a file ends in the middle of a burst.
-        if ended.contains(&segment) || began(segment)?.is_some_and(|began| began >= time) {
+        if ended.contains(&segment) || begins_here(segment)? {
             continue;
         }
         let latest = around.all().max_by_key(|e| e.row.last);
@@ -245,12 +255,12 @@ pub(super) fn following(
         next.is_none()
     })?;
     let Some(entry) = next else { return Ok(None) };
-    let began = began(entry.block.segment)?;
+    let begins_here = begins_here(entry.block.segment)?;
     // A session that began before is one of those beside, not far enough ahead yet.
-    if began.is_some_and(|began| began < time) && entry.row.last.nanos_since(time) < far {
+    if !begins_here && entry.row.last.nanos_since(time) < far {
         return Ok(None);
     }
     // Of one that begins here all is new, also what has the same time.
-    let rule = Rule::FirstFrom(began.filter(|began| *began >= time).unwrap_or(after));
+    let rule = Rule::FirstFrom(if begins_here { CaptureTime::MIN } else { after });
     Ok(Some(Entrance { segment: entry.block.segment, block: entry.block, rule }))
 }
