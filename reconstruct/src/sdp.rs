@@ -277,19 +277,20 @@ impl Media {
     }
 }
 
-/// Whether packets of payload type `seen` carry `codec`, of which those of type `main` are. In one synchronisation source there can be others as well:
-/// comfort noise (RFC 3389), key presses (RFC 4733), error correction (RFC 5109). What nothing is known of is taken for the same, since cameras change
-/// their numbers.
-pub fn carries(codec: Codec, main: u8, media: Option<&Media>, seen: u8) -> bool {
+/// Whether packets of payload type `seen` carry `codec`, in a segment that began with type `began`. In one synchronisation source there can be
+/// others as well: comfort noise (RFC 3389), key presses (RFC 4733), error correction (RFC 5109). A dynamic type of which nothing is known is taken
+/// for the same, since cameras change their numbers; but not beside a static one.
+pub fn carries(codec: Codec, began: u8, media: Option<&Media>, seen: u8) -> bool {
     /// From here on types mean what is agreed upon (RFC 3551 section 6).
     const DYNAMIC: u8 = 96;
-    if let Some(format) = media.and_then(|media| media.format(seen)) {
-        return format.codec.map_or(seen == main, |described| described == codec);
+    let fixed = |payload_type| Codec::from_static_payload_type(payload_type).map(|(codec, _)| codec);
+    if let Some((media, format)) = media.and_then(|media| Some((media, media.format(seen)?))) {
+        let another = media.formats.iter().any(|f| f.codec == Some(codec));
+        return format.codec.map_or(!another && seen == began, |described| described == codec);
     }
     match seen {
-        _ if seen == main => true,
-        DYNAMIC.. => main >= DYNAMIC,
-        _ => Codec::from_static_payload_type(seen).is_some_and(|(of_it, _)| of_it == codec),
+        DYNAMIC.. => fixed(began) != Some(codec),
+        _ => fixed(seen) == Some(codec),
     }
 }
 
@@ -474,6 +475,9 @@ mod tests {
         assert!([98, 0, 26].iter().all(|seen| !carries(Codec::H264, 96, Some(&video), *seen)));
         assert!(carries(Codec::H264, 96, Some(&video), 99), "a number that the camera has changed");
         assert!(carries(Codec::H264, 96, None, 98));
+        // A segment that begins with comfort noise, and one of an earlier session that had another number.
+        assert!(carries(Codec::Pcmu, 13, None, 0) && !carries(Codec::Pcmu, 13, Some(&media), 13));
+        assert!(carries(Codec::Pcmu, 97, Some(&media), 97));
     }
 
     #[test]

@@ -15,6 +15,7 @@ use reconstruct::export::es::EsReport;
 use reconstruct::export::pcap::PcapReport;
 use reconstruct::export::{ExportError, es, pcap};
 use reconstruct::footage::{CursorStats, Footage, FootageError, MediaPacket, Start, StreamInfo};
+use std::collections::BTreeMap;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -118,6 +119,8 @@ fn elementary_stream(
         true => Start::CleanPointBefore,
         false => Start::Exact,
     };
+    let segments = footage.segments(stream.id, from, to)?;
+    let began: BTreeMap<_, _> = segments.into_iter().map(|s| (s.row.id, s.row.payload_type)).collect();
     let mut cursor = footage.cursor(stream.id, from, to, start)?;
     let bar = console.count_bar(seconds(stream, from, to), &stream.name);
     let (mut last_drawn, mut first) = (Instant::now(), None);
@@ -132,7 +135,7 @@ fn elementary_stream(
         }
         next
     });
-    let report = es::write(stream, packets, out)?;
+    let report = es::write(stream, |segment| began.get(&segment).copied(), packets, out)?;
     bar.finish_and_clear();
     Ok((report.bytes > 0, tell_es(&report, cursor.stats())))
 }

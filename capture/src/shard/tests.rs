@@ -283,6 +283,18 @@ fn shards_that_an_older_journal_does_not_know_stay() {
     let unknown = store.unknown_shards().unwrap();
     let named = |path: &PathBuf| path.to_str().unwrap().ends_with(".stray.pcap");
     assert!(unknown.len() == 2 && unknown.iter().all(named), "{unknown:?}");
+    // Nor does another process give their numbers again, which only sees what was set aside.
+    let highest = shards.iter().map(|(path, _)| path.clone()).max().unwrap();
+    drop(lock);
+    let store = Store::open(dir.path()).unwrap();
+    let lock = store.lock().unwrap();
+    store.recover(&lock).unwrap();
+    let mut writer = self::writer(&store, &lock, 4 << 20, WhenFull::Wait);
+    writer.append(time(10), 0, &packet(10));
+    writer.finish().unwrap();
+    let last =
+        shard_files(dir.path()).into_iter().map(|(path, _)| path).filter(|path| !named(path)).max().unwrap();
+    assert!(last > highest, "{}", last.display());
 }
 
 /// While the writer takes a shard from one place to the other, who opens it waits; taken for another process's, it would never be

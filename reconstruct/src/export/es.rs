@@ -9,6 +9,7 @@ use super::ExportError;
 use crate::codec::depacketize::{Counts, Depacketizer, Packet, Sink, Unit, depacketizer};
 use crate::codec::{Codec, h264, h265};
 use crate::footage::{FootageError, MediaPacket, StreamInfo};
+use crate::index::SegmentId;
 use crate::rtp::RtpPacket;
 use crate::sdp::{self, AacConfig, Media};
 
@@ -33,9 +34,10 @@ pub struct EsReport {
     pub bytes: u64,
 }
 
-/// Writes the elementary stream of `packets`, which are `stream`'s and in sequence order.
+/// Writes the elementary stream of `packets`, which are `stream`'s and in sequence order; its segments began with these payload types.
 pub fn write(
     stream: &StreamInfo,
+    began: impl Fn(SegmentId) -> Option<u8>,
     packets: impl Iterator<Item = Result<MediaPacket, FootageError>>,
     out: &mut dyn Write,
 ) -> Result<EsReport, ExportError> {
@@ -60,7 +62,8 @@ pub fn write(
                 &scratch[..]
             }
         };
-        let carries = |seen| sdp::carries(codec, stream.payload_type, media.as_ref(), seen);
+        let began = began(packet.segment).unwrap_or(stream.payload_type);
+        let carries = |seen| sdp::carries(codec, began, media.as_ref(), seen);
         writer.handle(packet.segment.0, packet.seq, bytes, packet.len as usize, carries);
         writer.drain(out)?;
     }

@@ -447,6 +447,15 @@ fn what_is_no_media_makes_no_stream() {
     assert_eq!(out.names(), [""; 0]);
 }
 
+/// A session in which the camera counts on from somewhere else; how many packets it sent.
+pub fn restarted() -> (Wire, usize) {
+    let mut w = Wire::at(1_000);
+    udp_session(&mut w, 40_000, 5000);
+    let packets = [pictures(7, 100, 20), pictures(7, 30_000, 20)].concat();
+    packets.iter().for_each(|packet| w.udp(camera(6970), vms(5000), packet));
+    (w, packets.len())
+}
+
 /// A session of 20 RTP packets, each a datagram in three fragments, which come in this order.
 pub fn fragmented(order: [usize; 3]) -> Wire {
     let mut w = Wire::at(1_000);

@@ -4,7 +4,7 @@ mod again;
 mod beside;
 mod check;
 mod files;
-mod fragments;
 mod power;
 mod recording;
 mod two_taps;
+mod whole;

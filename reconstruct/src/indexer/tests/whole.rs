@@ -1,7 +1,7 @@
-//! RTP packets in fragments of IP datagrams.
+//! What is recorded is played whole: RTP packets in fragments of IP datagrams, sequences that begin anew.
 
 use super::recording::Recording;
-use crate::fold::tests::scenarios::fragmented;
+use crate::fold::tests::scenarios::{fragmented, restarted};
 use crate::footage::{Footage, Start};
 use crate::index::Index;
 use capture::CaptureTime;
@@ -24,4 +24,21 @@ fn they_are_read_whole_in_whatever_order_they_came() {
         }
         assert!(cursor.next().unwrap().is_none());
     }
+}
+
+/// The first packet of the new sequence is believed with the second.
+#[test]
+fn a_sequence_that_begins_anew_is_read_from_its_first_packet() {
+    let (wire, packets) = restarted();
+    let r = Recording::new();
+    r.run(&wire.frames, 1 << 30);
+    let footage = Footage::with(r.store.clone(), Index::open(&r.store.index_dir()).unwrap(), None);
+    let stream = footage.streams().unwrap()[0].id;
+    let mut cursor = footage.cursor(stream, CaptureTime::MIN, CaptureTime::MAX, Start::Exact).unwrap();
+    let mut seqs = Vec::new();
+    while let Some(packet) = cursor.next().unwrap() {
+        seqs.push(packet.seq as u16);
+    }
+    assert_eq!(seqs.len(), packets);
+    assert!(seqs.contains(&30_000), "the first of the new sequence");
 }
