@@ -26,7 +26,9 @@ impl Demo {
     /// With the program under test, which is built already.
     fn start(settings: &[(&str, &str)]) -> Self {
         let scratch = tempfile::TempDir::with_prefix("tapdeck-test-").expect("a temporary directory");
-        let mut command = Command::new(lab::root().join("scripts/demo"));
+        // As from a terminal: who runs the tests in the background of a script has SIGINT ignored, and all that they start.
+        let mut command = Command::new("env");
+        command.arg("--default-signal=INT").arg(lab::root().join("scripts/demo"));
         command.env("DEMO_TAPDECK", TAPDECK).env("DEMO_RTSP", free_address().to_string());
         command.env("DEMO_SECONDS", "0").env("TMPDIR", scratch.path()).envs(settings.iter().copied());
         // A group of its own, as a shell gives it: Ctrl-C reaches all of it.
