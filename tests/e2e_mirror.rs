@@ -102,17 +102,25 @@ fn assert_exports(store: &Store, video: &Value, codec: Codec, truths: &[PathBuf]
     }
 }
 
-/// Whichever taps captured them, in the list and in the export.
+/// Whichever taps captured them, in the list and in the export. What one tap has stays as it was captured: on several CPUs the kernel may stamp
+/// packets a little out of their order.
 fn assert_packets_in_order(store: &Store, video: &Value) {
+    const STAMPS_NANOS: i128 = 20_000_000;
     let times = |store: &Store, only: &[&str]| {
         let rows = json(&[&["packets", "--store", store.at(), "--json"], only].concat());
-        let times: Vec<_> = rows.as_array().expect("a list").iter().map(|row| word(&row["time"])).collect();
-        assert!(times.is_sorted(), "not in the order of capture: {only:?}");
+        let nanos =
+            |row: &Value| word(&row["time"]).parse::<jiff::Timestamp>().expect("RFC 3339").as_nanosecond();
+        let times: Vec<i128> = rows.as_array().expect("a list").iter().map(nanos).collect();
+        let mut latest = i128::MIN;
+        for time in &times {
+            latest = latest.max(*time);
+            assert!(latest - time < STAMPS_NANOS, "not in the order of capture: {only:?}");
+        }
         times
     };
     let id = word(&video["id"]);
     let (all, of_stream) = (times(store, &[]), times(store, &["--stream", &id]));
-    assert!(of_stream.len() > 100 && of_stream.iter().all(|time| all.binary_search(time).is_ok()));
+    assert!(of_stream.len() > 100 && of_stream.iter().all(|time| all.contains(time)));
     let pcap = store.dir.path().join("stream.pcap");
     run(&["export", &id, "--store", store.at(), "--format", "pcap", "-o", path_text(&pcap)]);
     let exported = times(&Store::import(&[pcap]), &[]);
