@@ -59,9 +59,12 @@ impl Verify {
             }))?;
         } else {
             let mut lines = lines(&reports, open.len(), &store);
-            lines.extend(unknown.iter().map(|path| {
+            lines.extend(unknown.iter().flat_map(|path| {
                 let (path, store) = (path.display(), store.dir().display());
-                format!("not in the journal, which is older: {path}\n  to bring it in: tapdeck import {path} --store {store}; delete it afterwards")
+                [
+                    format!("not in the journal, which is older: {path}"),
+                    format!("  to bring it in: tapdeck import {path} --store {store}; delete it afterwards"),
+                ]
             }));
             lines.extend(remedies(&store, &reports));
             listing::print_lines(lines)?;

@@ -99,8 +99,7 @@ fn sweep(store: &Store) -> Result<(), StoreError> {
             // It is not the journal that the shard was written with, and does not know for what it will give the number.
             let aside = stray_path(&dir, id);
             std::fs::rename(&path, &aside).map_err(StoreError::io("renaming", &path))?;
-            // It is of that later journal as well, and would be gone on with under numbers that are given again.
-            let _ = std::fs::remove_dir_all(store.index_dir());
+            empty_index(store)?;
             tracing::warn!(
                 "the journal is older than shard {id}, which is now {}: `tapdeck import` brings its packets in",
                 aside.display()
@@ -111,6 +110,16 @@ fn sweep(store: &Store) -> Result<(), StoreError> {
             tracing::warn!("{} is not in the journal, which was damaged; it is left alone", path.display());
         }
         store.avoid_shard_id(id);
+    }
+    Ok(())
+}
+
+/// An index of a later journal would be gone on with under numbers that are given again: it is made anew. Its directory may be a link to another
+/// disk, and stays.
+fn empty_index(store: &Store) -> Result<(), StoreError> {
+    for entry in std::fs::read_dir(store.index_dir()).into_iter().flatten().flatten() {
+        let path = entry.path();
+        std::fs::remove_file(&path).map_err(StoreError::io("deleting", &path))?;
     }
     Ok(())
 }

@@ -388,8 +388,6 @@ impl Fold {
         let Some(whole) = self.defrag.handle_fragment(d.time, ends, d.vlans, &fragment, at_payload) else {
             return;
         };
-        // What comes with this number from now on is of another datagram.
-        self.fragmented.retain(|f| (f.0, f.1, f.2) != (ends, d.key.proto, id));
         let Some(udp) = whole.udp() else { return };
         let Some(flow) = self.flows.get(at) else { return };
         // A flow without ports: too many are under way. There is no telling its stream.

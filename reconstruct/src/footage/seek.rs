@@ -6,7 +6,6 @@
 
 use super::{Footage, FootageError, LIVE_EDGE_NANOS, Start};
 use crate::index::{BLOCK_NANOS_MAX, DirectoryEntry, L2Key, SegmentId, StreamId};
-use crate::model::SegmentRow;
 use capture::{CaptureTime, TapId};
 use smallvec::SmallVec;
 use std::collections::BTreeMap;
@@ -218,26 +217,19 @@ pub(super) fn following(
     // Nothing is given twice.
     let after = CaptureTime::from_nanos(time.nanos().saturating_add(1));
     let far = ahead(footage);
-    let last = ended.last().map(|last| footage.index.segment(*last)).transpose()?.flatten();
-    // One that begins here, in the same millisecond even, was not recorded beside it: a file ends in the middle of a burst. Of the same sender it
-    // goes on with the same packets, the first of which may have been captured a little before the last of those.
-    let begins_here = |segment| {
-        let same = |row: &SegmentRow| {
-            last.as_ref().is_some_and(|l| (l.src, l.dst, l.ssrc) == (row.src, row.dst, row.ssrc))
-        };
-        let here =
-            |row: &SegmentRow| row.began >= time || same(row) && time.nanos_since(row.began) < TOGETHER_NANOS;
-        Ok::<_, FootageError>(footage.index.segment(segment)?.as_ref().is_some_and(here))
-    };
+    // One that begins here, in the same millisecond even, was not recorded beside it: a file ends in the middle of a burst.
+    let begins_here =
+        |segment| Ok::<_, FootageError>(footage.index.segment(segment)?.is_some_and(|row| row.began >= time));
     let mut beside: Option<((u64, u64), DirectoryEntry)> = None;
     for (segment, around) in around(footage, stream, time)? {
-        if ended.contains(&segment) || begins_here(segment)? {
+        if ended.contains(&segment) {
             continue;
         }
         let latest = around.all().max_by_key(|e| e.row.last);
         if let Some(&(_, entry)) = around.before.first()
             && latest.is_some_and(|latest| latest.row.last.nanos_since(time) >= far)
             && beside.is_none_or(|(rank, _)| around.rank() < rank)
+            && !begins_here(segment)?
         {
             beside = Some((around.rank(), entry));
         }
