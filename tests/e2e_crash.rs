@@ -423,6 +423,46 @@ fn a_shard_that_was_cut_is_told_and_the_store_goes_on() {
     lab::nal::assert_same_video(&other, &lab::fixture("gst-udp-h265.h265"), Codec::H265);
 }
 
+/// An older copy of the journal put back, in a store whose index is on another disk: what the journal does not know is told and kept, the index
+/// is made anew where it is, and the footage can be brought in again.
+#[test]
+fn a_shard_later_than_the_journal_is_kept_and_told() {
+    let (first, later) = ("gst-tcp-h264", "gst-udp-h265");
+    let store = Store::import(&[lab::fixture(&format!("{first}.pcap"))]);
+    let index = store.path.join("index");
+    let elsewhere = store.dir.path().join("index on another disk");
+    fs::rename(&index, &elsewhere).expect("our own store");
+    std::os::unix::fs::symlink(&elsewhere, &index).expect("our own directory");
+    let (journal, older) = (store.path.join("journal"), store.dir.path().join("older"));
+    let copied = Command::new("cp").arg("-r").arg(&journal).arg(&older).status();
+    assert!(copied.is_ok_and(|s| s.success()));
+    store.add(&[lab::fixture(&format!("{later}.pcap"))]);
+    fs::remove_dir_all(&journal).expect("our own store");
+    fs::rename(&older, &journal).expect("our own directory");
+
+    let unknown = || {
+        let verified = tapdeck().args(["verify", "--store", store.at()]).output().expect("it starts");
+        let said = text(&verified.stdout);
+        let told = said.lines().find_map(|line| line.strip_prefix("not in the journal, which is older: "));
+        assert_eq!((verified.status.code(), told.is_some()), (Some(1), true), "{said}");
+        assert!(said.lines().any(|line| line.starts_with("  to bring it in: tapdeck import ")), "{said}");
+        PathBuf::from(told.expect("asserted"))
+    };
+    assert_eq!(unknown(), shards(&store.path)[1]);
+    store.add(&[lab::fixture("pcmu.pcap")]);
+    assert!(index.is_symlink() && elsewhere.join("CURRENT").exists(), "the index is made anew where it was");
+    let stray = unknown();
+    assert!(stray.exists(), "{}", stray.display());
+    assert!(store.streams().iter().all(|s| s["codec"] != "h265"), "{:#?}", store.streams());
+    store.add(&[stray.clone()]);
+    fs::remove_file(stray).expect("our own store");
+    for (name, name_of, codec) in [(first, "h264", Codec::H264), (later, "h265", Codec::H265)] {
+        let ours = store.export(&word(&of_codec(&store, name_of)["id"]));
+        lab::nal::assert_same_video(&ours, &lab::fixture(&format!("{name}.{name_of}")), codec);
+    }
+    run(&["verify", "--store", store.at()]);
+}
+
 /// A copy of a store whose recorder was killed has the same id. It is not the one whose newest packets lie in memory.
 #[test]
 fn a_copy_of_a_killed_store_takes_nothing_from_the_original() {
