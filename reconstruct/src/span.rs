@@ -76,12 +76,12 @@ pub struct Slice<'a> {
 }
 
 impl Slice<'_> {
-    /// Without the first `n` bytes.
+    /// Goes on behind the first `n` bytes.
     #[inline]
-    #[must_use]
-    pub fn skip(self, n: usize) -> Self {
+    pub fn advance(&mut self, n: usize) {
         let n = n.min(self.bytes.len());
-        Self { bytes: &self.bytes[n..], at: self.at.plus(n as u32), ..self }
+        self.bytes = &self.bytes[n..];
+        self.at.offset = self.at.offset.saturating_add(n as u32);
     }
 
     /// The first `n` bytes.

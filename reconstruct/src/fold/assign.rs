@@ -20,7 +20,7 @@ impl Fold {
         if let Detail::Fragment { id, offset, .. } = d.detail {
             return self.flow_of_fragment(d, data, id, offset);
         }
-        match self.flows.find(d.hash, &d.key) {
+        match self.flows.find_again(d.hash, &d.key) {
             Some(at) => at,
             None => self.new_flow(d.clone()),
         }

@@ -225,18 +225,24 @@ impl Fold {
     /// The next packet of `tap` lies in another shard: what is open in the one before is closed. To be called before that packet;
     /// the state in between is what a checkpoint keeps.
     pub fn begin_shard(&mut self, tap: TapId, shard: ShardId, offset: u64) {
-        match self.taps.iter_mut().find(|t| t.tap == tap) {
-            Some(state) if state.shard == shard => {}
-            Some(state) => {
-                let ended = state.shard;
-                state.shard = shard;
-                state.offset = offset;
-                self.world.end_shard(tap, ended);
-                self.world.forget_written();
-                self.flows.end_shard(tap, ended, &mut self.world.out.batch);
-            }
-            None => self.taps.push(TapState { tap, shard, offset, latest: CaptureTime::MIN }),
+        self.turn_to(tap, shard, offset);
+    }
+
+    /// The place of a tap that is in this shard from now on.
+    fn turn_to(&mut self, tap: TapId, shard: ShardId, offset: u64) -> usize {
+        let Some(at) = self.taps.iter().position(|t| t.tap == tap) else {
+            self.taps.push(TapState { tap, shard, offset, latest: CaptureTime::MIN });
+            return self.taps.len() - 1;
+        };
+        let state = &mut self.taps[at];
+        if state.shard != shard {
+            let ended = std::mem::replace(&mut state.shard, shard);
+            state.offset = offset;
+            self.world.end_shard(tap, ended);
+            self.world.forget_written();
+            self.flows.end_shard(tap, ended, &mut self.world.out.batch);
         }
+        at
     }
 
     /// Folds a packet.
@@ -289,13 +295,13 @@ impl Fold {
     #[inline]
     fn note_position(&mut self, place: &Place, d: &Descriptor) {
         let end = d.record + RECORD_HEADER_LEN + u64::from(d.captured_len);
-        if !self.taps.iter().any(|t| t.tap == place.tap && t.shard == place.shard) {
-            self.begin_shard(place.tap, place.shard, d.record);
-        }
-        if let Some(state) = self.taps.iter_mut().find(|t| t.tap == place.tap) {
-            state.offset = end;
-            state.latest = state.latest.max(d.time);
-        }
+        let at = match self.taps.iter().position(|t| t.tap == place.tap && t.shard == place.shard) {
+            Some(at) => at,
+            None => self.turn_to(place.tap, place.shard, d.record),
+        };
+        let state = &mut self.taps[at];
+        state.offset = end;
+        state.latest = state.latest.max(d.time);
     }
 
     /// What the first level keeps of the header.

@@ -165,6 +165,9 @@ pub struct Flows {
     flows: Slab<Flow>,
     #[serde(skip)]
     by_key: HashTable<(u64, u32)>,
+    /// Hash and place that were found last.
+    #[serde(skip)]
+    found: (u64, u32),
 }
 
 impl Flows {
@@ -189,6 +192,18 @@ impl Flows {
         let found =
             self.by_key.find(hash, |(h, at)| *h == hash && flows.get(*at).is_some_and(|f| f.key == *key));
         found.map(|(_, at)| *at)
+    }
+
+    /// The same for the next of all packets: they come in bursts, and so it is often the flow of the one before.
+    #[inline]
+    pub fn find_again(&mut self, hash: u64, key: &FlowKey) -> Option<u32> {
+        let (before, at) = self.found;
+        if before == hash && self.flows.get(at).is_some_and(|f| f.key == *key) {
+            return Some(at);
+        }
+        let at = self.find(hash, key)?;
+        self.found = (hash, at);
+        Some(at)
     }
 
     /// Adds a flow for a packet.

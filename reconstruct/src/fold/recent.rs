@@ -63,6 +63,21 @@ impl Recent {
         there.iter().rposition(|p| p.2 == piece.entry && p.1 == piece.shard).map(|n| self.from + n)
     }
 
+    /// Whether the pieces lie in the packets from `first` on, one behind the other.
+    #[inline]
+    fn lie_from(&self, first: usize, pieces: &[Piece]) -> bool {
+        let there = &self.places[first..];
+        if there.len() < pieces.len() {
+            return false;
+        }
+        for (place, piece) in there.iter().zip(pieces) {
+            if place.2 != piece.entry || place.1 != piece.shard {
+                return false;
+            }
+        }
+        true
+    }
+
     /// The captured packets of a frame's pieces, up to the first that is not known any more. They lie one behind the other unless packets came
     /// in another order; then they are put into `gathered`. `tap` becomes that of the last.
     #[inline]
@@ -72,15 +87,18 @@ impl Recent {
         gathered: &'a mut SmallVec<[Carrier; 2]>,
         tap: &mut TapId,
     ) -> &'a [Carrier] {
-        let Some(first) = pieces.first().and_then(|piece| self.find(piece)) else { return &[] };
-        let end = first + pieces.len();
-        let follows = |(place, piece): (&(TapId, ShardId, u32), &Piece)| {
-            place.2 == piece.entry && place.1 == piece.shard
-        };
-        if let Some(places) = self.places.get(first..end)
-            && places.iter().zip(pieces).all(follows)
+        // As good as always the last one lies in the newest packet.
+        let suffix = self.places.len().checked_sub(pieces.len()).filter(|first| *first >= self.from);
+        if let Some(first) = suffix
+            && self.lie_from(first, pieces)
         {
-            *tap = places.last().map_or(*tap, |p| p.0);
+            *tap = self.places.last().filter(|_| !pieces.is_empty()).map_or(*tap, |p| p.0);
+            return &self.carriers[first..];
+        }
+        let Some(first) = pieces.first().and_then(|piece| self.find(piece)) else { return &[] };
+        if self.lie_from(first, pieces) {
+            let end = first + pieces.len();
+            *tap = self.places[end - 1].0;
             return &self.carriers[first..end];
         }
         for found in pieces.iter().map_while(|piece| self.find(piece)) {

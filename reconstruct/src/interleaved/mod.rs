@@ -298,13 +298,13 @@ impl Interleaved {
     #[inline]
     fn read(&mut self, mut s: Slice<'_>, sink: &mut impl FnMut(&InterleavedEvent<'_>)) -> Option<Found> {
         while !s.bytes.is_empty() {
-            s = match &mut self.state {
-                State::Boundary => match self.whole_frame(s, sink) {
-                    Some(rest) => rest,
-                    None => self.begin(s),
+            let taken = match &mut self.state {
+                State::Boundary => match self.whole_frame(&s, sink) {
+                    Some(taken) => taken,
+                    None => self.begin(&s),
                 },
-                State::Frame => self.go_on_frame(s, sink),
-                State::Searching(_) => return self.go_on_search(s, sink),
+                State::Frame => self.go_on_frame(&s, sink),
+                State::Searching(_) => return self.go_on_search(&s, sink),
                 State::Text(message) => {
                     let (n, step) = message.read(s.bytes);
                     if !message.is_broken() && n > 0 {
@@ -323,29 +323,26 @@ impl Interleaved {
                             self.search();
                         }
                     }
-                    s.skip(n)
+                    n
                 }
-                State::Header(_) => self.go_on_header(s, sink),
-                State::Beginning => self.begin(s),
+                State::Header(_) => self.go_on_header(&s, sink),
+                State::Beginning => self.begin(&s),
                 State::Dormant => {
                     if !search::may_begin(s.bytes) {
                         return None;
                     }
                     self.search();
-                    s
+                    0
                 }
             };
+            s.advance(taken);
         }
         None
     }
 
-    /// The usual case: a whole frame lies in the segment.
+    /// The usual case: a whole frame lies in the segment. Like all that reads, it says how many bytes it took.
     #[inline]
-    fn whole_frame<'a>(
-        &mut self,
-        s: Slice<'a>,
-        sink: &mut impl FnMut(&InterleavedEvent<'_>),
-    ) -> Option<Slice<'a>> {
+    fn whole_frame(&mut self, s: &Slice<'_>, sink: &mut impl FnMut(&InterleavedEvent<'_>)) -> Option<usize> {
         let (&[dollar, channel, high, low], content) = s.bytes.split_first_chunk::<4>()?;
         let len = u16::from_be_bytes([high, low]);
         let content = content.get(..usize::from(len))?;
@@ -363,7 +360,7 @@ impl Interleaved {
             first_time: s.time,
             time: s.time,
         }));
-        Some(s.skip(4 + usize::from(len)))
+        Some(4 + usize::from(len))
     }
 
     fn count_frame(&mut self, channel: u8) {
@@ -372,22 +369,22 @@ impl Interleaved {
     }
 
     /// At a boundary, when it is not simply a whole frame.
-    fn begin<'a>(&mut self, s: Slice<'a>) -> Slice<'a> {
+    fn begin(&mut self, s: &Slice<'_>) -> usize {
         let first = s.bytes[0];
         if matches!(first, b'\r' | b'\n') {
             // Empty lines between messages.
-            return s.skip(1);
+            return 1;
         }
         let Some(&header) = s.bytes.first_chunk::<4>() else {
             let mut stash = Stash::default();
             stash.bytes.extend_from_slice(s.bytes);
             stash.runs.push((s.piece(), s.time));
             self.state = State::Header(stash);
-            return s.skip(s.bytes.len());
+            return s.bytes.len();
         };
         if header[0] == b'$' && is_version_2(&s.bytes[4..]) {
             self.begin_frame(header, s.time);
-            return s.skip(4);
+            return 4;
         }
         if text::begins(header) {
             self.state = State::Text(Box::default());
@@ -396,17 +393,17 @@ impl Interleaved {
         } else {
             self.search();
         }
-        s
+        0
     }
 
-    fn go_on_header<'a>(&mut self, s: Slice<'a>, sink: &mut impl FnMut(&InterleavedEvent<'_>)) -> Slice<'a> {
-        let State::Header(stash) = &mut self.state else { return s };
+    fn go_on_header(&mut self, s: &Slice<'_>, sink: &mut impl FnMut(&InterleavedEvent<'_>)) -> usize {
+        let State::Header(stash) = &mut self.state else { return 0 };
         let taken = s.first(4 - stash.bytes.len().min(4));
         stash.bytes.extend_from_slice(taken.bytes);
         stash.runs.push((taken.piece(), taken.time));
-        let rest = s.skip(taken.bytes.len());
-        let Ok(header) = <[u8; 4]>::try_from(&stash.bytes[..]) else { return rest };
-        let State::Header(stash) = std::mem::take(&mut self.state) else { return rest };
+        let n = taken.bytes.len();
+        let Ok(header) = <[u8; 4]>::try_from(&stash.bytes[..]) else { return n };
+        let State::Header(stash) = std::mem::take(&mut self.state) else { return n };
         let first_time = stash.runs.first().map_or(s.time, |r| r.1);
         if header[0] == b'$' {
             self.begin_frame(header, first_time);
@@ -422,14 +419,14 @@ impl Interleaved {
             }
         } else {
             self.search();
-            let State::Searching(search) = &mut self.state else { return rest };
+            let State::Searching(search) = &mut self.state else { return n };
             let mut begin = 0;
             for (piece, time) in &stash.runs {
                 search.add(&header[begin..begin + piece.len as usize], piece.at(), *time);
                 begin += piece.len as usize;
             }
         }
-        rest
+        n
     }
 
     fn begin_frame(&mut self, header: [u8; 4], time: CaptureTime) {
@@ -442,19 +439,19 @@ impl Interleaved {
         self.state = State::Frame;
     }
 
-    fn go_on_frame<'a>(&mut self, s: Slice<'a>, sink: &mut impl FnMut(&InterleavedEvent<'_>)) -> Slice<'a> {
+    fn go_on_frame(&mut self, s: &Slice<'_>, sink: &mut impl FnMut(&InterleavedEvent<'_>)) -> usize {
         let partial = &mut self.partial;
-        let taken = s.first(partial.remaining as usize);
-        let n = taken.bytes.len();
-        let wanted = head_wanted(if partial.head.is_empty() { taken.bytes } else { &partial.head });
+        let taken = &s.bytes[..s.bytes.len().min(partial.remaining as usize)];
+        let n = taken.len();
+        let wanted = head_wanted(if partial.head.is_empty() { taken } else { &partial.head });
         if partial.missing == 0 && partial.head.len() < wanted {
             let room = wanted - partial.head.len();
-            partial.head.extend_from_slice(&taken.bytes[..n.min(room)]);
+            partial.head.extend_from_slice(&taken[..n.min(room)]);
         }
         partial.remaining -= n as u32;
         if partial.pieces.len() < PIECES_MAX {
             if n > 0 {
-                partial.pieces.push(taken.piece());
+                partial.pieces.push(s.at.piece(n as u32));
             }
         } else {
             partial.missing += n as u32;
@@ -462,7 +459,7 @@ impl Interleaved {
         if partial.remaining == 0 {
             self.end_frame(s.time, sink);
         }
-        s.skip(n)
+        n
     }
 
     fn end_frame(&mut self, time: CaptureTime, sink: &mut impl FnMut(&InterleavedEvent<'_>)) {
@@ -481,7 +478,7 @@ impl Interleaved {
         }));
     }
 
-    fn go_on_search(&mut self, s: Slice<'_>, sink: &mut impl FnMut(&InterleavedEvent<'_>)) -> Option<Found> {
+    fn go_on_search(&mut self, s: &Slice<'_>, sink: &mut impl FnMut(&InterleavedEvent<'_>)) -> Option<Found> {
         let State::Searching(search) = &mut self.state else { return None };
         search.add(s.bytes, s.at, s.time);
         if let Some(from) = search.found(&self.channels) {

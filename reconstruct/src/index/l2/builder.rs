@@ -129,18 +129,23 @@ impl L2Builder {
 
     /// Whether the pieces are what a reader finds who knows where the first begins and how long the packet is.
     fn plain(&self, e: &MediaView<'_>, carriers: &[Carrier]) -> bool {
-        let mut sum = 0u64;
-        for (i, (piece, carrier)) in e.pieces.iter().zip(carriers).enumerate() {
+        let (mut sum, mut before) = (0u64, None);
+        let mut more = e.pieces.len();
+        for (piece, carrier) in e.pieces.iter().zip(carriers) {
+            more -= 1;
+            let end = u64::from(piece.offset) + u64::from(piece.len);
             let payload_end = u64::from(carrier.payload_offset) + u64::from(carrier.payload_captured);
-            let piece_end = u64::from(piece.offset) + u64::from(piece.len);
-            let first_entry = u64::from(e.pieces[0].entry);
-            let consecutive = u64::from(piece.entry) == first_entry + i as u64;
-            let begins = i == 0 || piece.offset == carrier.payload_offset;
-            let ends =
-                if i + 1 < e.pieces.len() { piece_end == payload_end } else { piece_end <= payload_end };
-            if piece.shard != self.shard || piece.len == 0 || !(consecutive && begins && ends) {
+            let begins = match before {
+                Some(before) => {
+                    piece.offset == carrier.payload_offset && u64::from(piece.entry) == u64::from(before) + 1
+                }
+                None => true,
+            };
+            let ends = end == payload_end || more == 0 && end < payload_end;
+            if !begins || !ends || piece.shard != self.shard || piece.len == 0 {
                 return false;
             }
+            before = Some(piece.entry);
             sum += u64::from(piece.len);
         }
         sum == u64::from(e.len)
