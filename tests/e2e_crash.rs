@@ -293,6 +293,10 @@ fn a_disk_that_gets_full_is_recorded_onto_further() {
         let _ = load.wait();
         let said = text(&ended.stderr);
         assert!(ended.status.success(), "{said}");
+        assert!(
+            said.contains("the oldest footage makes room for the newest"),
+            "that it goes is told: {said}"
+        );
         let whole: u64 = shards(&store).iter().flat_map(|s| assert_only_ours(s).into_values()).sum();
         // 120 MB were sent each time; a tenth may be lost where the disk is slow.
         let ours = said.rsplit_once("ours ").map(|(_, count)| count.lines().next().unwrap_or_default());

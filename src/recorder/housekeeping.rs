@@ -1,10 +1,12 @@
 //! What goes on beside the capture: retention, and hashing what is sealed.
 
 use crate::failure::Failure;
+use crate::size::ByteSize;
 use crate::writing::WrittenStore;
 use capture::{Retention, Store, StoreError};
 use reconstruct::index::Index;
 use reconstruct::indexer;
+use std::fmt;
 use std::fs::File;
 use std::io;
 use std::path::Path;
@@ -33,6 +35,68 @@ pub struct Retaining {
     bounds: Retention,
     /// What a shard that is being written takes, however little is in it yet.
     shard_size: u64,
+    room: Room,
+}
+
+/// What the disk has room for besides what stays free.
+#[derive(Debug, Default)]
+struct Room {
+    /// The most footage that was held since room was made the first time, or since it was told that it became less.
+    most: Option<u64>,
+}
+
+/// What is to be told when footage went because the disk is full.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Full {
+    /// It is the first time: from here on the oldest footage goes.
+    First {
+        /// Bytes of footage held.
+        held: u64,
+        /// Bytes that stay free.
+        min_free: u64,
+    },
+    /// There is room for less and less footage: others fill the disk.
+    Squeezed {
+        /// Bytes of footage held.
+        held: u64,
+        /// Bytes held before.
+        before: u64,
+    },
+}
+
+impl fmt::Display for Full {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match *self {
+            Self::First { held, min_free } => write!(
+                f,
+                "the disk is full but for the {} that stay free (--min-free): from here on the oldest footage makes room for the newest; {} are held",
+                ByteSize(min_free),
+                ByteSize(held)
+            ),
+            Self::Squeezed { held, before } => write!(
+                f,
+                "something else fills this disk: room is left for {} of footage where there were {}, and the oldest goes on being deleted; make room",
+                ByteSize(held),
+                ByteSize(before)
+            ),
+        }
+    }
+}
+
+impl Room {
+    /// Shards went because too little was free; `held` bytes are left. `slack`: by so much it goes up and down.
+    fn made(&mut self, held: u64, slack: u64, min_free: u64) -> Option<Full> {
+        let Some(before) = self.most else {
+            self.most = Some(held);
+            return Some(Full::First { held, min_free });
+        };
+        if held + slack < before - before / 8 {
+            self.most = Some(held);
+            return Some(Full::Squeezed { held, before });
+        }
+        self.most = Some(before.max(held));
+        None
+    }
 }
 
 impl Retaining {
@@ -48,7 +112,7 @@ impl Retaining {
             Some(0) => None,
             asked => Some(asked.unwrap_or(usual).max(next_shards)),
         };
-        Ok(Self { bounds: Retention { min_free, ..bounds }, shard_size })
+        Ok(Self { bounds: Retention { min_free, ..bounds }, shard_size, room: Room::default() })
     }
 
     /// Room that stays free.
@@ -61,8 +125,8 @@ impl Retaining {
         self.bounds.max_bytes
     }
 
-    /// Deletes the shards that have to go, and their index entries.
-    pub fn round(&self, written: &WrittenStore, index: &Index) -> Result<(), Failure> {
+    /// Deletes the shards that have to go, and their index entries. Gives what is to be told of it.
+    pub fn round(&mut self, written: &WrittenStore, index: &Index) -> Result<Option<Full>, Failure> {
         let shards = written.store.shards();
         let open = shards.iter().filter(|shard| !shard.sealed).count() as u64;
         let free = written.store.free_bytes()?;
@@ -70,12 +134,15 @@ impl Retaining {
         for shard in &going {
             indexer::delete_shard(&written.store, &written.lock, index, *shard)?;
         }
-        if !going.is_empty() {
-            // A journaling filesystem gives the room back when it commits: else the next round would find too little still.
-            let dir = written.store.shards_dir();
-            File::open(&dir).and_then(|dir| dir.sync_all()).map_err(StoreError::io("syncing", &dir))?;
+        if going.is_empty() {
+            return Ok(None);
         }
-        Ok(())
+        // A journaling filesystem gives the room back when it commits: else the next round would find too little still.
+        let dir = written.store.shards_dir();
+        File::open(&dir).and_then(|dir| dir.sync_all()).map_err(StoreError::io("syncing", &dir))?;
+        let Some(min_free) = self.bounds.min_free.filter(|min| free < *min) else { return Ok(None) };
+        let held = shards.iter().filter(|shard| !going.contains(&shard.id)).map(|shard| shard.bytes).sum();
+        Ok(self.room.made(held, 2 * (open + 1) * self.shard_size, min_free))
     }
 }
 
@@ -146,4 +213,22 @@ pub fn check_writable(dir: &Path) -> Result<(), Failure> {
         Failure::failed(format_args!("cannot write into {}: {error}", dir.display()))
             .next("run this as the user that owns the store, or chown it; being root does not help: recording keeps CAP_NET_RAW alone")
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn that_others_fill_the_disk_is_told_and_told_again_as_it_gets_worse() {
+        let mut room = Room::default();
+        let mut made = |held| room.made(held, 100, 50);
+        assert_eq!(made(1000), Some(Full::First { held: 1000, min_free: 50 }));
+        // As shards come and go.
+        assert_eq!([made(900), made(1000), made(800), made(1040)], [None; 4]);
+        assert_eq!(made(800), Some(Full::Squeezed { held: 800, before: 1040 }));
+        assert_eq!([made(780), made(700)], [None; 2]);
+        assert_eq!(made(590), Some(Full::Squeezed { held: 590, before: 800 }));
+        assert_eq!([made(0), made(0)], [Some(Full::Squeezed { held: 0, before: 590 }), None]);
+    }
 }

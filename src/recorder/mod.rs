@@ -20,7 +20,7 @@ use capture::{
     CaptureTime, ClockWatch, JournalRecord, LiveConfig, LiveError, LiveTap, Retention, SourceId, SourceKind,
     Store, StoreError, TapStats,
 };
-use housekeeping::{Hashing, Retaining};
+use housekeeping::{Full, Hashing, Retaining};
 use importing::{Importing, Job, Means, Turned};
 use news::News;
 use rates::Rates;
@@ -120,9 +120,11 @@ impl Recorder {
             ));
         }
         reconstruct::indexer::drop_deleted(&store, &index)?;
-        let retention = Retaining::new(&store, plan.retention, plan.shard_size, plan.taps.len())?;
+        let mut retention = Retaining::new(&store, plan.retention, plan.shard_size, plan.taps.len())?;
         // The first shards need room as well.
-        retention.round(&written, &index)?;
+        if let Some(full) = retention.round(&written, &index)? {
+            tell(&full, console);
+        }
         let hub = LiveHub::new();
         let footage = Footage::with(store.clone(), index.clone(), Some(hub.clone()));
         let server = rtsp.map(|bound| Rtsp::server(bound, footage.clone(), console));
@@ -246,8 +248,9 @@ impl Recorder {
     }
 
     fn retain(&mut self, console: &Console) {
-        if let Err(error) = self.retention.round(&self.written, &self.index) {
-            console.line(&format!("tapdeck: retention: {error}"));
+        match self.retention.round(&self.written, &self.index) {
+            Ok(full) => full.iter().for_each(|full| tell(full, console)),
+            Err(error) => console.line(&format!("tapdeck: retention: {error}")),
         }
     }
 
@@ -373,6 +376,14 @@ impl Summary {
                 self.failed = true;
             })
             .ok()
+    }
+}
+
+/// That the oldest goes as planned is news; that it goes because of others is trouble.
+fn tell(full: &Full, console: &Console) {
+    match full {
+        Full::First { .. } => console.say(full.to_string()),
+        Full::Squeezed { .. } => console.line(&format!("tapdeck: {full}")),
     }
 }
 
