@@ -8,6 +8,7 @@ use crate::listing::{self, Fit, Rows};
 use crate::size::{ByteSize, count};
 use crate::times;
 use clap::Args;
+use reconstruct::codec::Kind;
 use reconstruct::footage::{Footage, StreamInfo};
 use serde_json::{Value, json};
 use std::net::SocketAddr;
@@ -54,6 +55,8 @@ impl Streams {
 
 fn row(stream: &StreamInfo) -> Vec<String> {
     let codec = stream.codec.map_or("?", |codec| codec.name());
+    // Sound has neither pictures nor key pictures.
+    let pictures = |n: u64| if stream.kind == Kind::Audio { "-".to_owned() } else { count(n) };
     vec![
         stream.name.clone(),
         if stream.encrypted { format!("{codec} (encrypted)") } else { codec.to_owned() },
@@ -67,8 +70,8 @@ fn row(stream: &StreamInfo) -> Vec<String> {
         count(stream.packets),
         ByteSize(stream.bytes).to_string(),
         count(stream.lost),
-        count(stream.access_units),
-        count(stream.clean_points),
+        pictures(stream.access_units),
+        pictures(stream.clean_points),
     ]
 }
 
