@@ -4,6 +4,7 @@
 //! live packets, and what a slow live client skips. All waiting can be dropped and taken up again.
 
 use crate::merge::{MergedReader, Queue, Start, Wanted};
+use crate::parallel::Parallel;
 use crate::source::{LiveItem, LivePackets, MediaKind, Source, SourceError, StartAt};
 use capture::CaptureTime;
 use std::future::poll_fn;
@@ -93,6 +94,8 @@ struct LiveTrack {
     /// The last packet that the store gave, and until when it did.
     stored: Option<(u32, u64)>,
     handoff: CaptureTime,
+    /// Whose packets are played.
+    parallel: Parallel,
     /// Packets are left out until a clean point.
     skipping: bool,
     /// It has clean points, so it is worth waiting for one.
@@ -127,6 +130,7 @@ impl LiveFeed {
                 packets,
                 stored: None,
                 handoff,
+                parallel: Parallel::default(),
                 skipping: false,
                 has_clean: false,
                 ended: false,
@@ -146,6 +150,7 @@ impl LiveFeed {
             while let Some((slot, packet)) = batch.pop() {
                 if let Some(t) = self.tracks.iter_mut().find(|t| t.slot == slot) {
                     t.stored = Some((packet.segment, packet.seq));
+                    t.parallel.follow(&packet);
                     t.has_clean |= packet.clean;
                 }
                 queue.push(slot, packet);
@@ -193,9 +198,7 @@ impl LiveFeed {
     /// The client is too slow: all that waits is left out, and everything up to the next clean point.
     pub fn skip(&mut self, queue: &mut Queue) {
         self.skipped += queue.clear();
-        for track in &mut self.tracks {
-            track.skipping = track.media == MediaKind::Video && track.has_clean;
-        }
+        self.tracks.iter_mut().for_each(LiveTrack::skip);
     }
 
     /// Packets that were left out since the last call.
@@ -215,8 +218,11 @@ impl LiveTrack {
                 self.ended = true;
                 return 0;
             }
-            // The next packet is the right one to go on with: the hub saw to that.
-            Some(LiveItem::Lagged(n)) => return n,
+            Some(LiveItem::Lagged(n)) => {
+                // It begins with a clean point again, but maybe that of another session.
+                self.skip();
+                return n;
+            }
             Some(LiveItem::Packet(packet)) => packet,
         };
         let again = packet.time <= self.handoff
@@ -224,13 +230,24 @@ impl LiveTrack {
         if again {
             return 0;
         }
-        self.has_clean |= packet.clean;
-        if self.skipping && !packet.clean {
-            return 1;
-        }
-        self.skipping = false;
-        queue.push(self.slot, packet);
-        0
+        let Self { slot, media, parallel, skipping, has_clean, .. } = self;
+        let begins_anywhere = *media != MediaKind::Video || !*has_clean;
+        let mut left_out = 0;
+        parallel.take(packet, begins_anywhere, &mut |packet| {
+            *has_clean |= packet.clean;
+            if *skipping && !packet.clean {
+                left_out += 1;
+                return;
+            }
+            *skipping = false;
+            queue.push(*slot, packet);
+        });
+        left_out
+    }
+
+    /// What comes is left out until the next clean point, if there are such.
+    fn skip(&mut self) {
+        self.skipping = self.media == MediaKind::Video && self.has_clean;
     }
 }
 

@@ -2,7 +2,7 @@
 //!
 //! The pure half understands: [`request`], [`target`], [`range`], [`transport`], [`session`] and [`machine`] the dialogue,
 //! [`sdp`] and [`rtcp`] what is said besides, [`pacer`] and [`rewrite`] when and with which numbers packets
-//! go. The acting half is thin: [`server`], [`player`], [`feed`], [`merge`], [`outlet`], [`writer`]. What a client sees is described in
+//! go, [`parallel`] which of several sessions is played live. The acting half is thin: [`server`], [`player`], [`feed`], [`merge`], [`outlet`], [`writer`]. What a client sees is described in
 //! `docs/replay.md`.
 
 mod burst;
@@ -14,6 +14,7 @@ mod machine;
 mod merge;
 mod outlet;
 mod pacer;
+mod parallel;
 mod player;
 mod presentation;
 mod range;
