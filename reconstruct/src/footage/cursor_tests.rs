@@ -193,6 +193,19 @@ fn a_session_that_goes_on_a_little_longer_is_gone_into_where_nobody_writes() {
     assert_eq!(played(), first.iter().copied().chain(beyond).collect::<Vec<_>>());
 }
 
+/// While the store is written, too: two clients pull a camera, it reboots, and the one that notices last is not the end of the stream.
+#[test]
+fn a_session_that_ended_a_little_later_does_not_hide_what_comes_after_it() {
+    let (a, b) = (video(1, 1, 0, 0..1000), video(1, 2, 3, 0..1100));
+    let after = video(1, 3, 80_000, 0..500);
+    let s = Synthetic::new(&merged(&[a, b, after]));
+    assert!(s.footage.store.is_written());
+    let mut c = cursor(&s, 0, Start::CleanPointBefore);
+    let found = rest(&mut c);
+    assert_eq!(found.iter().filter(|p| p.segment == SegmentId(3)).count(), 500);
+    assert_eq!(found.iter().filter(|p| p.segment == SegmentId(1)).count(), 1000);
+}
+
 #[test]
 fn a_parallel_session_goes_on_where_the_played_one_ends() {
     let short = video(1, 1, 0, 0..1000);

@@ -6,9 +6,11 @@
 
 use super::{Footage, FootageError, LIVE_EDGE_NANOS, Start};
 use crate::index::{BLOCK_NANOS_MAX, DirectoryEntry, L2Key, SegmentId, StreamId};
+use crate::model::SegmentRow;
 use capture::{CaptureTime, TapId};
 use smallvec::SmallVec;
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 
 /// Sessions side by side: with more of them at once (all of one camera's stream), the rest is not looked at.
 const CANDIDATES_MAX: usize = 256;
@@ -201,9 +203,13 @@ fn next_from(
     Ok(sessions.min_by_key(|e| (short(e), lost(e), e.row.first, e.block.segment)))
 }
 
-/// So far a session has to go on beyond a time to be worth going into it: what nobody writes any more has come as far as it ever will.
-fn ahead(footage: &Footage) -> i64 {
-    if footage.store.is_written() { AHEAD_NANOS } else { 1 }
+/// So far a segment has to go on beyond a time to be worth going into it: one that nobody writes any more has come as far as it ever will.
+fn ahead(footage: &Footage, segment: Option<&SegmentRow>) -> Result<i64, FootageError> {
+    if !footage.store.is_written() {
+        return Ok(1);
+    }
+    let session = segment.map(|row| footage.index.session(row.session)).transpose()?.flatten();
+    Ok(if session.is_some_and(|session| session.ended.is_some()) { 1 } else { AHEAD_NANOS })
 }
 
 /// The entrance for a cursor whose segment ended, when everything up to `time` was given: into a session that was recorded
@@ -216,21 +222,19 @@ pub(super) fn following(
 ) -> Result<Option<Entrance>, FootageError> {
     // Nothing is given twice.
     let after = CaptureTime::from_nanos(time.nanos().saturating_add(1));
-    let far = ahead(footage);
-    // One that begins here, in the same millisecond even, was not recorded beside it: a file ends in the middle of a burst.
-    let begins_here =
-        |segment| Ok::<_, FootageError>(footage.index.segment(segment)?.is_some_and(|row| row.began >= time));
     let mut beside: Option<((u64, u64), DirectoryEntry)> = None;
     for (segment, around) in around(footage, stream, time)? {
         if ended.contains(&segment) {
             continue;
         }
-        let latest = around.all().max_by_key(|e| e.row.last);
-        if let Some(&(_, entry)) = around.before.first()
-            && latest.is_some_and(|latest| latest.row.last.nanos_since(time) >= far)
-            && beside.is_none_or(|(rank, _)| around.rank() < rank)
-            && !begins_here(segment)?
-        {
+        let latest = around.all().max_by_key(|e| e.row.last).filter(|e| e.row.last > time);
+        let (Some(&(_, entry)), Some(latest)) = (around.before.first(), latest) else { continue };
+        if beside.is_some_and(|(rank, _)| around.rank() >= rank) {
+            continue;
+        }
+        let row = footage.index.segment(segment)?;
+        let goes_on = latest.row.last.nanos_since(time) >= ahead(footage, row.as_ref())?;
+        if goes_on && !begins_here(row.as_ref(), time) {
             beside = Some((around.rank(), entry));
         }
     }
@@ -239,20 +243,64 @@ pub(super) fn following(
         let rule = if clean { Rule::FirstCleanFrom(after) } else { Rule::FirstFrom(after) };
         return Ok(Some(Entrance { segment: entry.block.segment, block: entry.block, rule }));
     }
-    let mut next = None;
+    next_after(footage, stream, time, ended)
+}
+
+/// One that begins here, in the same millisecond even, was not recorded beside what ended here: a file ends in the middle of a burst.
+fn begins_here(segment: Option<&SegmentRow>, time: CaptureTime) -> bool {
+    segment.is_some_and(|row| row.began >= time)
+}
+
+/// What is still to be seen of a segment that is met behind a time.
+struct Met {
+    /// Its first block there.
+    entry: DirectoryEntry,
+    begins_here: bool,
+    ahead: i64,
+}
+
+/// The entrance into the next session.
+fn next_after(
+    footage: &Footage,
+    stream: StreamId,
+    time: CaptureTime,
+    ended: &[SegmentId],
+) -> Result<Option<Entrance>, FootageError> {
+    let meet = |entry: DirectoryEntry| {
+        let row = footage.index.segment(entry.block.segment)?;
+        let ahead = ahead(footage, row.as_ref())?;
+        Ok::<_, FootageError>(Met { entry, begins_here: begins_here(row.as_ref(), time), ahead })
+    };
+    let (mut met, mut failed) = (BTreeMap::<SegmentId, Met>::new(), None);
+    let (mut next, mut looked_at) = (None, 0);
     footage.index.directory(stream, time.millis(), i64::MAX, |entry| {
-        if entry.row.last > time && !ended.contains(&entry.block.segment) {
-            next = Some(entry);
+        let segment = entry.block.segment;
+        if entry.row.last <= time || ended.contains(&segment) {
+            return true;
         }
-        next.is_none()
+        let met = match met.entry(segment) {
+            Entry::Occupied(met) => met.into_mut(),
+            Entry::Vacant(place) => match meet(entry) {
+                Ok(new) => place.insert(new),
+                Err(error) => {
+                    failed = Some(error);
+                    return false;
+                }
+            },
+        };
+        looked_at += 1;
+        // A session that began before is one of those beside: not far enough ahead yet it is passed over, for one that begins later.
+        if met.begins_here || entry.row.last.nanos_since(time) >= met.ahead {
+            next = Some((met.entry, met.begins_here));
+        }
+        next.is_none() && looked_at < CANDIDATES_MAX
     })?;
-    let Some(entry) = next else { return Ok(None) };
-    let begins_here = begins_here(entry.block.segment)?;
-    // A session that began before is one of those beside, not far enough ahead yet.
-    if !begins_here && entry.row.last.nanos_since(time) < far {
-        return Ok(None);
+    if let Some(error) = failed {
+        return Err(error);
     }
+    let Some((entry, begins_here)) = next else { return Ok(None) };
     // Of one that begins here all is new, also what has the same time.
+    let after = CaptureTime::from_nanos(time.nanos().saturating_add(1));
     let rule = Rule::FirstFrom(if begins_here { CaptureTime::MIN } else { after });
     Ok(Some(Entrance { segment: entry.block.segment, block: entry.block, rule }))
 }
