@@ -12,8 +12,10 @@ use smallvec::SmallVec;
 
 /// Packets in a row that make a source believed.
 pub const PROBATION: u8 = 6;
-/// Sources of a flow that are watched or known; the one that did worst gives way.
+/// Sources of a flow that are watched or known; the one that did worst gives way, and of those that are known one that is silent.
 pub const SOURCES_MAX: usize = 4;
+/// Datagrams of the flow without one of a source after which it is silent: half a second of video.
+const SILENT_DATAGRAMS: u32 = 512;
 /// Datagrams that may fail before a flow is given up.
 const FAILURES_MAX: u16 = 200;
 /// Sequence numbers that may be missing between two packets of a source on probation.
@@ -48,8 +50,10 @@ struct Source {
     payload_type: PayloadType,
     sequence: SequenceNumber,
     timestamp: RtpTimestamp,
-    /// Packets in a row that counted on; `PROBATION` is for ever.
+    /// Packets in a row that counted on; `PROBATION` is for as long as it is heard.
     good: u8,
+    /// The flow's datagram that was its last.
+    heard: u32,
 }
 
 /// Watches one UDP flow. See the module's text.
@@ -57,6 +61,8 @@ struct Source {
 pub struct Recogniser {
     sources: SmallVec<[Source; 1]>,
     failures: u16,
+    /// Datagrams so far, modulo 2³².
+    datagrams: u32,
 }
 
 impl Recogniser {
@@ -73,6 +79,7 @@ impl Recogniser {
     /// Judges the next datagram of the flow: `payload` was captured of the `wire_len` bytes that it has.
     #[inline]
     pub fn handle(&mut self, payload: &[u8], wire_len: usize) -> Verdict {
+        self.datagrams = self.datagrams.wrapping_add(1);
         if looks_like_rtcp(payload) {
             return if self.has_rtp() { Verdict::Rtcp } else { self.fail() };
         }
@@ -81,6 +88,7 @@ impl Recogniser {
             Some(source) if source.good >= PROBATION => {
                 source.payload_type = packet.payload_type;
                 source.sequence = packet.sequence;
+                source.heard = self.datagrams;
                 Verdict::Rtp { ssrc: packet.ssrc, payload_type: packet.payload_type, new: false }
             }
             Some(_) => self.watch(&packet),
@@ -100,6 +108,7 @@ impl Recogniser {
             // A second copy from the mirror, or reordered: says nothing either way.
             return Verdict::Undecided(source.ssrc);
         }
+        source.heard = self.datagrams;
         let counts_on = good && (1..=MISSING_MAX + 1).contains(&steps);
         source.good = if counts_on { source.good + 1 } else { u8::from(good) };
         source.payload_type = packet.payload_type;
@@ -119,13 +128,14 @@ impl Recogniser {
         if packet.payload_len == 0 {
             return self.fail();
         }
-        if self.sources.len() >= SOURCES_MAX
-            && let Some(worst) = (0..self.sources.len()).min_by_key(|&n| self.sources[n].good)
-        {
-            if self.sources[worst].good >= PROBATION {
+        if self.sources.len() >= SOURCES_MAX {
+            let silence = |s: &Source| self.datagrams.wrapping_sub(s.heard);
+            let place = (0..).zip(&self.sources).min_by_key(|(_, s)| (s.good, u32::MAX - silence(s)));
+            let Some((place, _)) = place.filter(|(_, s)| s.good < PROBATION || silence(s) > SILENT_DATAGRAMS)
+            else {
                 return self.fail();
-            }
-            self.sources.remove(worst);
+            };
+            self.sources.remove(place);
         }
         // Every new source counts as a failure until one is believed, so that random bytes don't go on for ever.
         self.failures = self.failures.saturating_add(1);
@@ -135,6 +145,7 @@ impl Recogniser {
             sequence: packet.sequence,
             timestamp: packet.timestamp,
             good: 1,
+            heard: self.datagrams,
         });
         Verdict::Undecided(packet.ssrc)
     }
@@ -222,6 +233,21 @@ mod tests {
             r.handle(&packet(7, n, b"m"), 13);
         }
         assert_eq!(r.handle(&report, 8), Verdict::Rtcp);
+    }
+
+    /// A sender that is started again and again on the same ports.
+    #[test]
+    fn sources_that_fell_silent_make_room() {
+        let of = |ssrc: u32| (0..600u16).map(move |n| packet(ssrc, n, b"media"));
+        let packets: Vec<_> = (1..=9).flat_map(of).collect();
+        let (r, all) = verdicts(packets.iter().map(Vec::as_slice));
+        let new = |v: &&Verdict| matches!(v, Verdict::Rtp { new: true, .. });
+        assert_eq!((all.iter().filter(new).count(), r.sources.len()), (9, SOURCES_MAX));
+        // Those that go on keep their places.
+        let beside = |n: u16| packet(u32::from(n % if n < 400 { 4 } else { 6 }), n / 4, b"media");
+        let packets: Vec<_> = (0..6000).map(beside).collect();
+        let (_, all) = verdicts(packets.iter().map(Vec::as_slice));
+        assert_eq!(all.iter().filter(new).count(), SOURCES_MAX);
     }
 
     proptest! {

@@ -84,6 +84,13 @@ impl Probe {
                 let Ok(rtp) = RtpPacket::parse(p.bytes, p.len as usize) else { return };
                 let media = media(&rtp);
                 if let Some(track) = self.track_of(media.head.ssrc, media.head.payload_type) {
+                    if !self.early.is_empty() {
+                        // A sender that was started again: its first packets were kept until it was believed.
+                        self.waiting.retain(|w| w.ssrc != media.head.ssrc);
+                        for held in self.take(media.head.ssrc, world) {
+                            world.handle_rtp(track, &held.media(), &held.payload, flow);
+                        }
+                    }
                     return world.handle_rtp(track, &media, rtp.payload, flow);
                 }
                 let ssrc = media.head.ssrc;

@@ -215,6 +215,24 @@ fn joined_late_the_stream_is_inferred_and_described_later() {
     assert_eq!(out.segments(0), 2);
 }
 
+/// Media that nobody announced, of a sender that is started again and again on the same ports: each has all its packets, the first ones too.
+#[test]
+fn a_sender_that_is_started_again_keeps_its_stream_and_all_its_packets() {
+    let mut w = Wire::at(1_000);
+    let mut sent = 0;
+    for ssrc in 1..=9 {
+        for packet in pictures(ssrc, 100, 300) {
+            w.udp(camera(6970), vms(5000), &packet);
+            sent += 1;
+        }
+        w.wait(60_000);
+    }
+    let out = fold(&w.frames);
+    assert_eq!(out.names(), ["198.18.0.11-video"]);
+    assert_eq!((out.segments(0), out.sum(0, |p| p.packets), out.sum(0, |p| p.lost)), (9, sent, 0));
+    assert_eq!(out.sum(0, |p| p.clean_points), 9 * 30);
+}
+
 #[test]
 fn a_session_that_goes_on_over_a_restart_keeps_its_streams() {
     let mut w = Wire::at(1_000);
