@@ -111,7 +111,7 @@ pub enum JournalRecord {
         bytes: u64,
         /// Its packets.
         packets: u64,
-        /// Capture times of its first and last packet.
+        /// Earliest and latest capture time of its packets: not those of the first and the last where the clock was set back.
         times: Option<(CaptureTime, CaptureTime)>,
     },
     /// BLAKE3 of a sealed shard's file.

@@ -124,7 +124,7 @@ impl LiveShard {
         }
     }
 
-    /// The time of the first and the last packet, when there is one.
+    /// The earliest and the latest time of a packet, when there is one.
     pub fn times(&self) -> Option<(CaptureTime, CaptureTime)> {
         let (first, last) = (self.first.load(Ordering::Acquire), self.last.load(Ordering::Acquire));
         (first != i64::MAX).then_some((CaptureTime::from_nanos(first), CaptureTime::from_nanos(last)))

@@ -231,7 +231,8 @@ fn scan(file: &File, bytes: u64) -> Scan {
             scan.anchors.push(at);
             next_block = at / SLOT_LEN + 1;
         }
-        scan.times = Some((scan.times.map_or(header.time, |t| t.0), header.time));
+        let (first, last) = scan.times.unwrap_or((header.time, header.time));
+        scan.times = Some((first.min(header.time), last.max(header.time)));
         scan.packets += 1;
         scan.end = at + header.record_len();
     }

@@ -119,6 +119,9 @@ struct Current {
     unpublished: bool,
     /// Offset up to which it is published.
     published: u64,
+    /// The earliest time.
+    first: CaptureTime,
+    /// The latest time.
     last: CaptureTime,
 }
 
@@ -252,8 +255,9 @@ impl ShardWriter {
         let Some(current) = &mut self.current else { return Appended::Dropped };
         current.packets += 1;
         current.unpublished = true;
-        current.last = time;
-        if current.packets == 1 {
+        current.last = current.last.max(time);
+        if time < current.first {
+            current.first = time;
             current.shard.first.store(time.nanos(), Ordering::Release);
         }
         Appended::Stored
@@ -370,7 +374,8 @@ impl ShardWriter {
             block_end: SLOT_LEN,
             unpublished: false,
             published: FILE_HEADER_LEN,
-            last: CaptureTime::from_nanos(0),
+            first: CaptureTime::MAX,
+            last: CaptureTime::MIN,
         };
         current.begin_block(0);
         current.shard.set_first_record(FILE_HEADER_LEN);

@@ -33,7 +33,7 @@ pub struct ShardInfo {
     pub bytes: u64,
     /// Packets, likewise.
     pub packets: u64,
-    /// Capture times of its first and last packet, once it is sealed.
+    /// Earliest and latest capture time of its packets: not those of the first and the last where the clock was set back, once it is sealed.
     pub times: Option<(CaptureTime, CaptureTime)>,
     /// BLAKE3 of the file, once it is computed.
     pub hash: Option<[u8; 32]>,
