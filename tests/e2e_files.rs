@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 
 use capture::{CaptureTime, FileParser, Step};
 use lab::fixture;
+use lab::nal::Codec;
 use lab::program::{Store, json, path_text, run, tapdeck, text, word};
 use serde_json::Value;
 
@@ -270,6 +271,33 @@ fn control_characters_in_names_do_not_reach_the_terminal() {
         assert!(said.lines().all(|line| !line.starts_with('b')), "{arguments:?}: {said:?}");
     }
     assert_eq!(document(&file)["file"], path_text(&file), "JSON has its own way");
+}
+
+/// Half-way through the capture the clock is set back by ten seconds: nothing is missing, and what is asked for by time is found.
+#[test]
+fn a_clock_that_is_set_back_hides_nothing() {
+    let (header, mut records) = split(H264);
+    let half = records.len() / 2;
+    for (_, record) in &mut records[half..] {
+        let secs = record.first_chunk_mut::<4>().expect("a record's header");
+        *secs = (u32::from_le_bytes(*secs) - 10).to_le_bytes();
+    }
+    let store = Store::empty();
+    let file = write(&store, "back.pcap", header, records);
+    told(&store, &[file.as_os_str()]);
+    let video = store.video();
+    lab::nal::assert_same_video(
+        &store.export(&word(&video["id"])),
+        &fixture("gst-udp-h264.h264"),
+        Codec::H264,
+    );
+
+    let all = json(&["packets", "--store", store.at(), "--json"]);
+    let time = |n: usize| all[n]["time"].as_str().expect("a text");
+    let (from, to) = (time(half), time(all.as_array().expect("an array").len() - 1));
+    assert!(from < time(0) && to < time(0), "{from} to {to}");
+    let since = json(&["packets", "--store", store.at(), "--json", "--from", from, "--to", to]);
+    assert_eq!(since.as_array().map(Vec::len), all.as_array().map(|all| all.len() - half));
 }
 
 /// As of a capture program that begins a new file now and then, with names that do not sort by time.

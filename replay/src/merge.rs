@@ -12,6 +12,8 @@ use std::time::Duration;
 /// (paces, pauses, stalls) keeps the tap from using that memory again.
 const STAGED_AGE: Duration = Duration::from_secs(10);
 const PAGE_LEN: usize = 4096;
+/// So far back a packet is out of order; further back the clock was set.
+const BACK_NANOS: i64 = 1_000_000_000;
 /// The most packets of one picture that are held back: 16,384 of 1,400 bytes are a picture of 23 MB.
 const PICTURE_PACKETS_MAX: usize = 16_384;
 
@@ -32,6 +34,49 @@ struct Track {
     slot: usize,
     pictures: Pictures,
     head: Option<Packet>,
+    clock: Clock,
+}
+
+/// A track's capture times, as if the clock had never been set back: tracks are merged by them, and one that has come to the step must not wait for
+/// the other to come there in its own time.
+#[derive(Default)]
+struct Clock {
+    /// The latest time as captured, since the last step.
+    latest: Option<CaptureTime>,
+    /// All steps so far.
+    set_back: Duration,
+}
+
+impl Clock {
+    /// The packet has the time that it would have had.
+    fn correct(&mut self, packet: &mut Packet) {
+        let latest = self.latest.unwrap_or(packet.time);
+        let back = latest.nanos_since(packet.time);
+        if back > BACK_NANOS {
+            self.set_back += Duration::from_nanos(back.unsigned_abs());
+            self.latest = Some(packet.time);
+        } else {
+            self.latest = Some(latest.max(packet.time));
+        }
+        packet.time = packet.time.plus(self.set_back);
+    }
+}
+
+impl Track {
+    fn open(slot: usize, pictures: Pictures) -> Result<Self, SourceError> {
+        let mut track = Self { slot, pictures, head: None, clock: Clock::default() };
+        track.next()?;
+        Ok(track)
+    }
+
+    /// Takes the packet at hand, and goes on to the next.
+    fn next(&mut self) -> Result<Option<Packet>, SourceError> {
+        let mut next = self.pictures.next()?;
+        if let Some(next) = &mut next {
+            self.clock.correct(next);
+        }
+        Ok(std::mem::replace(&mut self.head, next))
+    }
 }
 
 /// A track's packets, up to the last whole picture: footage that ends within one (the camera was told to stop, or `to` lies in
@@ -177,18 +222,16 @@ impl MergedReader {
             wanted.iter().partition(|w| w.media == MediaKind::Video && start.at != StartAt::Exact);
         for w in video {
             let reader = source.reader(w.id, start.from, w.to, start.at)?;
-            let mut pictures = Pictures::new(reader, start.whole);
-            let head = pictures.next()?;
-            if let Some(head) = &head {
+            let track = Track::open(w.slot, Pictures::new(reader, start.whole))?;
+            if let Some(head) = &track.head {
                 from = from.min(head.time);
             }
-            tracks.push(Track { slot: w.slot, pictures, head });
+            tracks.push(track);
         }
         for w in other {
             let reader = source.reader(w.id, from, w.to, StartAt::Exact)?;
-            let mut pictures = Pictures::new(reader, start.whole && w.media == MediaKind::Video);
-            let head = pictures.next()?;
-            tracks.push(Track { slot: w.slot, pictures, head });
+            let pictures = Pictures::new(reader, start.whole && w.media == MediaKind::Video);
+            tracks.push(Track::open(w.slot, pictures)?);
         }
         Ok(Self { tracks })
     }
@@ -205,8 +248,7 @@ impl MergedReader {
         while queue.bytes() < bytes_max {
             let earliest = self.tracks.iter_mut().filter(|t| t.head.is_some());
             let Some(track) = earliest.min_by_key(|t| t.head.as_ref().map(|p| p.time)) else { break };
-            let next = track.pictures.next()?;
-            let Some(mut packet) = std::mem::replace(&mut track.head, next) else { break };
+            let Some(mut packet) = track.next()? else { break };
             if packet.time >= staged_since {
                 packet.detach();
             } else {
@@ -225,5 +267,45 @@ fn touch(packet: &Packet) {
             black_box(*byte);
         }
         black_box(piece.as_ref().last());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::synthetic;
+
+    struct Given(VecDeque<Packet>);
+
+    impl PacketReader for Given {
+        fn next(&mut self) -> Result<Option<Packet>, SourceError> {
+            Ok(self.0.pop_front())
+        }
+    }
+
+    fn track(slot: usize, ms: impl Iterator<Item = i64>) -> Track {
+        let packets = ms.enumerate().map(|(n, ms)| synthetic::packet(1, n as u64, 0, ms)).collect();
+        Track::open(slot, Pictures::new(Box::new(Given(packets)), false)).unwrap()
+    }
+
+    /// Both go on side by side, as if nothing had happened.
+    #[test]
+    fn a_clock_that_was_set_back_holds_no_track_up() {
+        let set_back = |ms: i64| if ms < 5000 { ms } else { ms - 3_600_000 };
+        let pictures = track(0, (0..10_000).step_by(40).map(set_back));
+        let sound = track(1, (7..10_000).step_by(20).map(set_back));
+        let mut reader = MergedReader { tracks: vec![pictures, sound] };
+        let mut queue = reader.read(usize::MAX, CaptureTime::MAX).unwrap();
+        let (mut given, mut last) = (Vec::new(), CaptureTime::MIN);
+        while let Some((slot, packet)) = queue.pop() {
+            assert!(packet.time >= last, "and the time goes on");
+            last = packet.time;
+            given.push(slot);
+        }
+        assert_eq!(given.len(), 250 + 500);
+        for some in given.chunks(75) {
+            let pictures = some.iter().filter(|slot| **slot == 0).count();
+            assert!((24..=26).contains(&pictures), "{pictures} of 25");
+        }
     }
 }

@@ -129,7 +129,7 @@ impl Cursor {
 
     fn enter_first(&mut self) -> Result<bool, FootageError> {
         let (from, start) = self.start;
-        let entrance = seek::first(&self.footage, self.stream, from, start)?;
+        let entrance = seek::first(&self.footage, self.stream, (from, self.to), start)?;
         self.enter(entrance)
     }
 

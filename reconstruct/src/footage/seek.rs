@@ -7,7 +7,7 @@
 use super::{Footage, FootageError, LIVE_EDGE_NANOS, Start};
 use crate::index::{BLOCK_NANOS_MAX, DirectoryEntry, L2Key, SegmentId, StreamId};
 use crate::model::SegmentRow;
-use capture::{CaptureTime, TapId};
+use capture::{CaptureTime, ShardId, TapId};
 use smallvec::SmallVec;
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
@@ -96,11 +96,11 @@ fn around(
     Ok(found)
 }
 
-/// The entrance for a cursor that starts at `time`.
+/// The entrance for a cursor that starts at `time` and goes on to `to`.
 pub(super) fn first(
     footage: &Footage,
     stream: StreamId,
-    time: CaptureTime,
+    (time, to): (CaptureTime, CaptureTime),
     start: Start,
 ) -> Result<Option<Entrance>, FootageError> {
     let around = around(footage, stream, time)?;
@@ -111,21 +111,46 @@ pub(super) fn first(
             best.filter(|a| newest(a).is_some_and(|(last, _)| time.nanos_since(last) <= LIVE_EDGE_NANOS));
         return Ok(best.map(|a| enter(footage, stream, &a, time, start)).transpose()?.flatten());
     }
-    let best = around.into_iter().filter(|(_, a)| a.covers(time)).min_by_key(|(id, a)| (a.rank(), *id));
+    let best = around.iter().filter(|(_, a)| a.covers(time)).min_by_key(|(id, a)| (a.rank(), **id));
     let begins =
         |segment| Ok::<_, FootageError>(footage.index.segment(segment)?.is_some_and(|s| s.began >= time));
     match best {
-        Some((segment, around)) if !begins(segment)? => enter(footage, stream, &around, time, start),
+        Some((segment, around)) if !begins(*segment)? => enter(footage, stream, around, time, start),
         // In a gap, or with the first packet, which is the time that a stream is told to begin at: forward.
         _ => match next_from(footage, stream, time)? {
             Some(entry) => {
                 let clean = start == Start::CleanPointBefore && has_clean_points(footage, stream, &entry)?;
                 let rule = if clean { Rule::FirstCleanFrom(time) } else { Rule::FirstFrom(time) };
-                Ok(Some(Entrance { segment: entry.block.segment, block: entry.block, rule }))
+                let segment = entry.block.segment;
+                let nothing_before =
+                    around.get(&segment).is_none_or(|a| a.before.is_empty() || entry.row.first == time);
+                let block = match nothing_before {
+                    true => begin_of(footage, &entry, to)?,
+                    false => entry.block,
+                };
+                Ok(Some(Entrance { segment, block, rule }))
             }
             None => Ok(None),
         },
     }
+}
+
+/// Where a segment begins of which this is the earliest block: elsewhere if the clock was set back to before its first packet. What was captured until
+/// then comes first, unless that is beyond the end.
+fn begin_of(footage: &Footage, entry: &DirectoryEntry, to: CaptureTime) -> Result<L2Key, FootageError> {
+    let segment = entry.block.segment;
+    let began = footage.index.segment(segment)?.map_or(CaptureTime::MIN, |row| row.began);
+    let tap = footage.store.shard_info(entry.block.shard).map(|info| info.tap);
+    let Some(tap) = tap.filter(|_| began > entry.row.first && began <= to) else { return Ok(entry.block) };
+    let mut shard = ShardId(0);
+    while let Some(found) = footage.store.next_shard_of(tap, shard).filter(|found| *found < entry.block.shard)
+    {
+        if footage.index.has_segment(found, segment)? {
+            return Ok(L2Key { shard: found, segment, block: 0 });
+        }
+        shard = ShardId(found.0 + 1);
+    }
+    Ok(L2Key { block: 0, ..entry.block })
 }
 
 fn enter(
