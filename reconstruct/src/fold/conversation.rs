@@ -438,7 +438,8 @@ impl Way<'_> {
             Ok(rtp) => {
                 let (mut gathered, mut tap) = (SmallVec::new(), context.tap);
                 let carriers = self.recent.carriers(frame.pieces, &mut gathered, &mut tap);
-                let media = Media::new(&rtp, u32::from(frame.len), (frame.time, tap), frame.pieces, carriers);
+                let seen = (frame.time, tap, flow_of(self.flow, context.flows));
+                let media = Media::new(&rtp, u32::from(frame.len), seen, frame.pieces, carriers);
                 let flow = || self.flow_facts(context.flows);
                 context.world.handle_rtp(track, &media, rtp.payload, flow);
             }
@@ -469,8 +470,8 @@ impl Way<'_> {
         };
         let (mut gathered, mut last_tap) = (SmallVec::new(), *tap);
         let carriers = recent.carriers(frame.pieces, &mut gathered, &mut last_tap);
-        let last = (frame.time, last_tap);
-        let media = |rtp: &RtpPacket<'_>| Media::new(rtp, u32::from(frame.len), last, frame.pieces, carriers);
+        let seen = (frame.time, last_tap, flow_of(flow, flows));
+        let media = |rtp: &RtpPacket<'_>| Media::new(rtp, u32::from(frame.len), seen, frame.pieces, carriers);
         let facts = || facts_of(flow, from, to, flows);
         self.probes[at].1.handle(&packet, &media, &facts, &mut self.dealings.session, world);
     }
@@ -492,6 +493,10 @@ impl Way<'_> {
 
 const fn way(channel: u8) -> probe::Way {
     probe::Way { transport: Transport::Tcp, channel: Some(channel) }
+}
+
+fn flow_of(flow: Option<u32>, flows: &Flows) -> FlowId {
+    flow.and_then(|at| flows.get(at)).map_or(FlowId::default(), |f| f.id)
 }
 
 fn facts_of(flow: Option<u32>, from: SocketAddr, to: SocketAddr, flows: &Flows) -> FlowFacts {

@@ -360,8 +360,9 @@ impl Fold {
         };
         let datagram =
             Datagram { now: d.time, bytes, len: d.payload_len, tap: place.tap, shard: place.shard };
+        let flow = self.flows.get(at).map_or(FlowId::default(), |f| f.id);
         let media = |rtp: &RtpPacket<'_>| {
-            Media::new(rtp, d.payload_len, (d.time, place.tap), from_ref(&piece), from_ref(&carrier))
+            Media::new(rtp, d.payload_len, (d.time, place.tap, flow), from_ref(&piece), from_ref(&carrier))
         };
         self.give_datagram(datagrams, at, &datagram, media);
     }
@@ -396,6 +397,7 @@ impl Fold {
         };
         let Some(udp) = whole.udp() else { return };
         let Some(flow) = self.flows.get(at) else { return };
+        let flow_id = flow.id;
         // A flow without ports: too many are under way. There is no telling its stream.
         if flow.key.sport != udp.src || flow.key.dport != udp.dst {
             return;
@@ -415,7 +417,8 @@ impl Fold {
         let pieces: SmallVec<[Piece; 2]> = udp.pieces.iter().copied().collect();
         let datagram =
             Datagram { now: d.time, bytes: udp.head, len: udp.len, tap: place.tap, shard: place.shard };
-        let media = |rtp: &RtpPacket<'_>| Media::new(rtp, udp.len, (d.time, place.tap), &pieces, &[]);
+        let seen = (d.time, place.tap, flow_id);
+        let media = |rtp: &RtpPacket<'_>| Media::new(rtp, udp.len, seen, &pieces, &[]);
         self.give_datagram(datagrams, at, &datagram, media);
     }
 

@@ -17,6 +17,8 @@ pub struct MediaHead {
     pub time: CaptureTime,
     /// The tap that captured its last piece.
     pub tap: TapId,
+    /// The flow that its pieces are in.
+    pub flow: FlowId,
     /// Synchronisation source.
     pub ssrc: u32,
     /// Sequence number as it stands in the header.
@@ -50,13 +52,14 @@ impl<'a> Media<'a> {
     pub fn new(
         rtp: &RtpPacket<'_>,
         len: u32,
-        (time, tap): (CaptureTime, TapId),
+        (time, tap, flow): (CaptureTime, TapId, FlowId),
         pieces: &'a [Piece],
         carriers: &'a [Carrier],
     ) -> Self {
         let head = MediaHead {
             time,
             tap,
+            flow,
             ssrc: rtp.ssrc.0,
             seq: rtp.sequence.0,
             timestamp: rtp.timestamp.0,

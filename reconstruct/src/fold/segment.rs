@@ -4,6 +4,7 @@ use super::media::Media;
 use crate::codec::Placed;
 use crate::index::{IndexBatch, L2Builder, MediaView};
 use crate::model::{FlowId, GapRow, RtcpRow, SegmentId, SegmentPart, SegmentRow, SessionId, StreamId};
+use crate::span::{OTHER_FLOW, Piece};
 use capture::{ShardId, TapId};
 use serde::{Deserialize, Serialize};
 use smallvec::SmallVec;
@@ -105,6 +106,7 @@ impl Segment {
     ) -> Option<MediaView<'m>> {
         let shard = media.shard()?;
         let entry = media.entry(ext, placed);
+        let own_flow = media.head.flow == self.flow;
         let part = self.part(media.head.tap, shard, batch);
         let p = &mut part.part;
         if shard < p.shard || part.closed {
@@ -125,7 +127,14 @@ impl Segment {
         {
             batch.put_l2(block);
         }
-        part.blocks.push(&entry, media.carriers);
+        if own_flow {
+            part.blocks.push(&entry, media.carriers);
+        } else {
+            // Its packets' numbers are those of another flow.
+            let by_record = |piece: &Piece| Piece { entry: OTHER_FLOW, ..*piece };
+            let pieces: SmallVec<[Piece; 2]> = media.pieces.iter().map(by_record).collect();
+            part.blocks.push(&MediaView { pieces: &pieces, ..entry }, &[]);
+        }
         Some(entry)
     }
 

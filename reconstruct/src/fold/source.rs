@@ -4,18 +4,21 @@
 //! gives them up. What comes later still is written where it comes and belongs to no access unit.
 
 use super::losses::Losses;
-use super::media::{Held, Media};
+use super::media::{FlowFacts, Held, Media};
 use super::output::{FoldStats, LiveMedia, Output};
 use super::segment::Segment;
 use super::streams::{SegmentEnd, Sender, Streams};
 use crate::codec::{AccessUnits, Codec, GuessState, Look, Placed, guess, look};
 use crate::index::{IndexBatch, MediaView};
-use crate::model::{GapCause, GapEvidence, GapRow, NextIds, SegmentRow, StreamId};
+use crate::model::{FlowId, GapCause, GapEvidence, GapRow, NextIds, SegmentRow, StreamId};
 use crate::rtp::{RtpTimestamp, SequenceNumber};
 use crate::sequence::{Arrival, Gap, SequenceTracker};
 use capture::{CaptureTime, ShardId, TapId};
 use serde::{Deserialize, Serialize};
 use std::collections::VecDeque;
+
+/// So many packets in a row from another flow than the segment's begin a segment there, if it is not the first time.
+const FLOW_RUN: u32 = 16;
 
 /// One source.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -43,6 +46,10 @@ pub struct Source {
     acknowledged_hole: u64,
     /// Where the last packet was written.
     place: (TapId, ShardId),
+    /// Packets in a row that came in another flow than the segment's, and which.
+    elsewhere: (FlowId, u32),
+    /// It has gone to another flow before.
+    moved: bool,
 }
 
 /// What a source writes to.
@@ -63,7 +70,7 @@ impl Source {
 
     /// A new source, of whose sequence an earlier recording may have had what comes before.
     pub fn new(media: &Media<'_>, row: SegmentRow, codec: Option<Codec>, before: Option<SegmentEnd>) -> Self {
-        let segment = Segment::new(&row);
+        let (segment, row_flow) = (Segment::new(&row), row.flow);
         let first = SequenceNumber(media.head.seq);
         let sequence = before.and_then(|end| SequenceTracker::resume(&end.sequence, media.head.time, first));
         let before = before.filter(|_| sequence.is_some());
@@ -84,6 +91,8 @@ impl Source {
             aside: None,
             acknowledged_hole: 0,
             place: (media.head.tap, media.shard().unwrap_or(ShardId(0))),
+            elsewhere: (row_flow, 0),
+            moved: false,
         }
     }
 
@@ -101,7 +110,13 @@ impl Source {
 
     /// A packet with the beginning of its payload.
     #[inline]
-    pub fn handle(&mut self, media: &Media<'_>, payload: &[u8], sinks: &mut Sinks<'_>) {
+    pub fn handle(
+        &mut self,
+        media: &Media<'_>,
+        payload: &[u8],
+        flow: impl Fn() -> FlowFacts,
+        sinks: &mut Sinks<'_>,
+    ) {
         let now = media.head.time;
         self.last = self.last.max(now);
         if self.guess.is_some() {
@@ -115,6 +130,11 @@ impl Source {
             Arrival::InOrder(ext) if self.pending.is_empty() => {
                 // The hole in the connection was another track's.
                 self.acknowledged_hole = 0;
+                if media.head.flow == self.row.flow {
+                    self.elsewhere.1 = 0;
+                } else {
+                    self.handle_flow(media, flow, sinks);
+                }
                 self.next = Some(ext.0.wrapping_add(1));
                 self.release(media, ext.0, payload, sinks);
             }
@@ -147,6 +167,26 @@ impl Source {
         if !self.pending.is_empty() {
             self.take_gaps(sinks);
         }
+    }
+
+    /// The next packet came in another flow: the camera sends from another port or address, or a router has changed it on the way. A segment is
+    /// of one flow, by whose packets it is read. Packets that only looked in from another are kept by their records.
+    #[cold]
+    fn handle_flow(&mut self, media: &Media<'_>, flow: impl Fn() -> FlowFacts, sinks: &mut Sinks<'_>) {
+        let (before, run) = self.elsewhere;
+        let run = if before == media.head.flow { run + 1 } else { 1 };
+        self.elsewhere = (media.head.flow, run);
+        if self.moved && run < FLOW_RUN {
+            return;
+        }
+        self.moved = true;
+        self.segment.put_open(&mut sinks.out.batch);
+        let FlowFacts { id, src, dst, vlans } = flow();
+        self.row.id = sinks.ids.take_segment();
+        (self.row.flow, self.row.src, self.row.dst, self.row.vlans) = (id, src, dst, vlans.to_vec());
+        self.row.began = media.head.time;
+        sinks.out.batch.put_segment(&self.row);
+        self.segment = Segment::new(&self.row);
     }
 
     /// The camera counts on from somewhere else: a new segment, so that the jump is no hole.

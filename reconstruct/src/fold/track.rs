@@ -57,13 +57,7 @@ impl Track {
 impl World {
     /// An RTP packet of a track.
     #[inline]
-    pub fn handle_rtp(
-        &mut self,
-        at: u32,
-        media: &Media<'_>,
-        payload: &[u8],
-        flow: impl FnOnce() -> FlowFacts,
-    ) {
+    pub fn handle_rtp(&mut self, at: u32, media: &Media<'_>, payload: &[u8], flow: impl Fn() -> FlowFacts) {
         let Some(track) = self.tracks.get_mut(at) else { return };
         if let Some(session) = self.sessions.get_mut(track.session) {
             session.media_packets += 1;
@@ -86,7 +80,8 @@ impl World {
         let Self { tracks, streams, out, stats, losses, limits, ids, .. } = self;
         if let Some(source) = tracks.get_mut(at).and_then(|t| t.sources.get_mut(found)) {
             let pending_max = limits.pending_max;
-            source.handle(media, payload, &mut Sinks { streams, out, stats, losses, ids, pending_max });
+            let mut sinks = Sinks { streams, out, stats, losses, ids, pending_max };
+            source.handle(media, payload, flow, &mut sinks);
         }
     }
 

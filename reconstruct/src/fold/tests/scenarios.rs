@@ -143,6 +143,26 @@ fn media_from_another_address_is_known_by_its_ports() {
     assert_eq!((out.sum(0, |p| p.packets), out.streams[0].sdp), (44, true));
 }
 
+/// A router that maps it anew, or a camera that sends from another socket: within the session, with the same source.
+#[test]
+fn a_sender_that_changes_its_port_is_gone_on_with() {
+    let sent = pictures(7, 100, 50);
+    for (port_of, segments) in [
+        ((|n| if n < 40 { 6970 } else { 7970 }) as fn(usize) -> u16, 2),
+        (|n| if n == 40 { 7970 } else { 6970 }, 3),
+        (|n| if n % 2 == 0 { 6970 } else { 7970 }, 2),
+    ] {
+        let mut w = Wire::at(1_000);
+        udp_session(&mut w, 40_000, 5000);
+        for (n, packet) in sent.iter().enumerate() {
+            w.udp(camera(port_of(n)), vms(5000), packet);
+        }
+        let out = fold(&w.frames);
+        assert_eq!((out.sum(0, |p| p.packets), out.sum(0, |p| p.lost)), (sent.len() as u64, 0));
+        assert_eq!((out.names().len(), out.segments(0)), (1, segments));
+    }
+}
+
 #[test]
 fn a_reconnect_with_new_ports_and_ssrc_keeps_the_stream() {
     let mut w = Wire::at(1_000);
