@@ -17,6 +17,7 @@ mod importing;
 mod interrupt;
 mod listing;
 mod naming;
+mod open_files;
 mod options;
 mod output_file;
 mod packet_filter;

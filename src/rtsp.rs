@@ -2,6 +2,7 @@
 
 use crate::console::Console;
 use crate::failure::Failure;
+use crate::open_files;
 use reconstruct::footage::Footage;
 use replay::{BindError, Bound, Config, DEFAULT_ADDRESS, RtspServer, ServerHandle, ServerStats};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, ToSocketAddrs, UdpSocket};
@@ -76,7 +77,7 @@ pub struct Rtsp {
 impl Rtsp {
     /// A server of that footage; says who can watch when that is not this machine alone.
     pub fn server(bound: Bound, footage: Footage, console: &Console) -> RtspServer {
-        let server = RtspServer::new(bound, footage, Config::default());
+        let server = RtspServer::new(bound, footage, Config::default().within(open_files::raise()));
         if let Some(notice) = server.notice() {
             console.say(format!("note: {notice}"));
         }

@@ -458,7 +458,7 @@ fn a_shard_later_than_the_journal_is_kept_and_told() {
     let stray = unknown();
     assert!(stray.exists(), "{}", stray.display());
     assert!(store.streams().iter().all(|s| s["codec"] != "h265"), "{:#?}", store.streams());
-    store.add(&[stray.clone()]);
+    store.add(std::slice::from_ref(&stray));
     fs::remove_file(stray).expect("our own store");
     for (name, name_of, codec) in [(first, "h264", Codec::H264), (later, "h265", Codec::H265)] {
         let ours = store.export(&word(&of_codec(&store, name_of)["id"]));

@@ -2,11 +2,13 @@
 
 mod lab;
 
-use std::net::TcpListener;
-use std::process::Command;
+use std::net::{TcpListener, TcpStream};
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
 
 use lab::fixture;
-use lab::program::{Store, TAPDECK, path_text, tapdeck, text};
+use lab::program::{Server, Store, TAPDECK, free_address, path_text, tapdeck, text};
+use lab::rtsp::Wire;
 
 /// One of these is in every refusal: a command, an order, or what there is to choose from.
 const REMEDIES: [&str; 12] = [
@@ -116,6 +118,31 @@ fn port_in_use() {
         &[&port, "in use", "--rtsp"],
     );
     assert!(!nothing.path.exists(), "an empty store is left behind");
+}
+
+/// Whoever reaches the port can open connections: they never take the files that the footage is read with (or recorded to).
+#[test]
+fn clients_leave_files_to_the_footage() {
+    let store = imported();
+    let address = free_address();
+    let script = format!("ulimit -n 300; exec {TAPDECK} serve --store {} --rtsp {address}", store.at());
+    let mut serve = Command::new("sh");
+    serve.args(["-c", &script]).env("TAPDECK_CONFIG", "").stderr(Stdio::null()).stdout(Stdio::null());
+    let serve = serve.spawn().expect("a shell");
+    let server = Server { child: serve, address };
+    let connect = || TcpStream::connect(address).ok();
+    let waited = Instant::now();
+    while connect().is_none() && waited.elapsed() < Duration::from_secs(20) {
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    let idle: Vec<_> = (0..500).map_while(|_| connect()).collect();
+    assert_eq!(idle.len(), 500, "the kernel takes them");
+    std::thread::sleep(Duration::from_millis(500));
+    let open = std::fs::read_dir(format!("/proc/{}/fd", server.child.id())).expect("it runs").count();
+    assert!(open < 200, "{open} files are open");
+    drop(idle);
+    let video = store.video();
+    assert_eq!(Wire::connect(address).ask("DESCRIBE", &server.url(&video), "").status, 200);
 }
 
 #[test]

@@ -63,3 +63,42 @@ impl Default for Config {
         }
     }
 }
+
+/// Files of a process that are not clients: index, shards, taps; as much as half of a low limit.
+const OTHER_FILES: u64 = 1024;
+
+impl Config {
+    /// With no more clients than a process can have that may keep so many files open: who records beside it needs some for the next shard.
+    #[must_use]
+    pub fn within(mut self, open_files: u64) -> Self {
+        let room = open_files - (open_files / 2).min(OTHER_FILES);
+        let at_most = |n: u64| usize::try_from(n).unwrap_or(usize::MAX);
+        // A session of four tracks over UDP has eight sockets beside its connection.
+        self.connections_max = self.connections_max.min(at_most(room / 5));
+        let pairs = at_most(room / 5 * 2).min(self.udp_ports.len() / 2);
+        let first = *self.udp_ports.start();
+        self.udp_ports = first..=first + (2 * pairs.max(1) - 1) as u16;
+        self
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn clients_leave_files_to_who_records() {
+        for open_files in [16, 256, 1024, 4096, 20_000, u64::MAX] {
+            let config = Config::default().within(open_files);
+            let clients = (config.connections_max + config.udp_ports.len()) as u64;
+            assert!(
+                clients <= open_files / 2 || clients + OTHER_FILES <= open_files,
+                "{clients} of {open_files}"
+            );
+            assert_eq!(config.udp_ports.len() % 2, 0);
+            let all =
+                clients == (Config::default().connections_max + Config::default().udp_ports.len()) as u64;
+            assert_eq!(all, open_files >= 20_000);
+        }
+    }
+}

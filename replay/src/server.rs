@@ -173,18 +173,26 @@ impl RtspServer {
         let mut tick = tokio::time::interval(Duration::from_secs(1));
         tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         tokio::pin!(shutdown);
+        // Usually no file descriptors are left: others may end meanwhile.
+        let (accept_again, mut told) = (tokio::time::sleep(Duration::ZERO), false);
+        tokio::pin!(accept_again);
         loop {
             tokio::select! {
                 () = &mut shutdown => break,
                 Some(note) = notes.recv() => core.handle_note(note),
-                accepted = listener.accept() => match accepted {
-                    Ok((stream, peer)) => core.accept(stream, peer),
+                accepted = listener.accept(), if accept_again.is_elapsed() => match accepted {
+                    Ok((stream, peer)) => {
+                        told = false;
+                        core.accept(stream, peer);
+                    }
                     Err(e) => {
-                        // Usually no file descriptors are left: others may end meanwhile.
-                        tracing::warn!(error = %e, "a client could not be accepted");
-                        tokio::time::sleep(Duration::from_millis(50)).await;
+                        if !std::mem::replace(&mut told, true) {
+                            tracing::warn!(error = %e, "no client can be accepted at the moment");
+                        }
+                        accept_again.as_mut().reset(tokio::time::Instant::now() + ACCEPT_AGAIN);
                     }
                 },
+                () = &mut accept_again, if !accept_again.is_elapsed() => {}
                 _ = tick.tick() => core.handle_tick(),
             }
         }
@@ -198,6 +206,7 @@ impl RtspServer {
     }
 }
 
+const ACCEPT_AGAIN: Duration = Duration::from_millis(50);
 const NOTES_MAX: usize = 1024;
 const COMMANDS_MAX: usize = 16;
 const REPLIES_MAX: usize = 8;

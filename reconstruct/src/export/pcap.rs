@@ -32,6 +32,9 @@ pub struct PcapReport {
     pub damaged: u64,
 }
 
+/// A stream begins when its first packet is complete; what that is spread over came this much earlier at the most.
+const PIECES: Duration = Duration::from_millis(200);
+
 /// Writes the packets of `stream`'s flows from `from` up to and including `to`.
 pub fn write(
     footage: &Footage,
@@ -41,7 +44,7 @@ pub fn write(
     out: &mut dyn Write,
 ) -> Result<PcapReport, ExportError> {
     // A flow's ports may have served another stream at another time.
-    let from = stream.first.map_or(from, |first| first.max(from));
+    let from = stream.first.map_or(from, |first| first.minus(PIECES).max(from));
     let to = stream.last.map_or(to, |last| last.plus(COPIES).min(to));
     let filter =
         PacketFilter { stream: Some(stream.id), from: Some(from), to: Some(to), ..PacketFilter::default() };

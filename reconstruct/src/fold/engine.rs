@@ -2,7 +2,7 @@
 
 use super::conversation::{Captured, Conversation, Outlook};
 use super::descriptor::{Descriptor, Detail, FlowHasher};
-use super::flows::{Flow, Flows, Role};
+use super::flows::{Flows, Role};
 use super::media::{FlowFacts, Media};
 use super::output::{FoldStats, Observation, Output};
 use super::parts::Resting;
@@ -278,7 +278,7 @@ impl Fold {
             Role::New | Role::Ignored => {}
         }
         if let Detail::Fragment { .. } = d.detail {
-            self.handle_fragment(at, place, d, data, number);
+            self.handle_fragment(at, place, d, data);
         }
     }
 
@@ -382,16 +382,16 @@ impl Fold {
         datagrams.handle(datagram, media, facts, world);
     }
 
-    fn handle_fragment(&mut self, at: u32, place: &Place, d: &Descriptor, data: &[u8], number: u32) {
+    fn handle_fragment(&mut self, at: u32, place: &Place, d: &Descriptor, data: &[u8]) {
         let Detail::Fragment { id, offset, more } = d.detail else { return };
         let ends = IpPair { src: d.key.src, dst: d.key.dst };
         let payload = d.payload(data);
         let proto = d.key.proto;
         let fragment = Fragment { id, offset, more, proto, payload, payload_len_on_wire: d.payload_len };
-        // One that comes before the first fragment is in a flow without ports.
-        let has_ports = |flow: &Flow| (flow.key.sport, flow.key.dport) != (0, 0);
-        let entry = if self.flows.get(at).is_some_and(has_ports) { number } else { OTHER_FLOW };
-        let at_payload = Location { shard: place.shard, record: d.record, entry, offset: d.payload_offset };
+        // By record: one that comes before the first is in a flow without ports, and where numbers are given again those behind it can be in
+        // another flow.
+        let at_payload =
+            Location { shard: place.shard, record: d.record, entry: OTHER_FLOW, offset: d.payload_offset };
         let Some(whole) = self.defrag.handle_fragment(d.time, ends, d.vlans, &fragment, at_payload) else {
             return;
         };

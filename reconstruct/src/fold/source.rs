@@ -273,12 +273,13 @@ impl Source {
             shard: self.place.1,
             first_seq: gap.first.0,
             packets,
-            from: gap.before,
-            to: gap.after,
+            // Those around it may have come the other way round.
+            from: gap.before.min(gap.after),
+            to: gap.before.max(gap.after),
             cause: GapCause::Undetermined,
             evidence: None,
         };
-        if let Some(evidence) = sinks.losses.overlapping(gap.before, gap.after, &self.segment.taps()) {
+        if let Some(evidence) = sinks.losses.overlapping(row.from, row.to, &self.segment.taps()) {
             row.cause = GapCause::Recorder;
             row.evidence = Some(evidence);
         } else if self.acknowledged_hole > 0 {

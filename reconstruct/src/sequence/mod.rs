@@ -352,6 +352,10 @@ impl SequenceTracker {
         self.seen[word(sequence.0)] |= bit(sequence.0);
     }
 
+    fn forget(&mut self, sequence: ExtendedSequence) {
+        self.seen[word(sequence.0)] &= !bit(sequence.0);
+    }
+
     fn is_seen(&self, sequence: ExtendedSequence) -> bool {
         self.seen[word(sequence.0)] & bit(sequence.0) != 0
     }
