@@ -149,7 +149,9 @@ impl Session {
         last: CaptureTime,
     ) -> Result<Plan, Refusal> {
         let offset = |ns: i64| CaptureTime::from_nanos(first.nanos().saturating_add(ns));
-        let here = self.position.unwrap_or(asked);
+        // At its end it begins anew (RFC 2326, section 10.5: only a pause is gone on from).
+        let position = self.position.filter(|position| *position < last);
+        let here = position.unwrap_or(asked);
         let (start, end) = match range {
             None | Some(Range::Npt { start: NptStart::Here, end_ns: None }) => (here, None),
             Some(Range::Npt { start: NptStart::Here, end_ns }) => (here, end_ns.map(offset)),
@@ -163,7 +165,7 @@ impl Session {
             return Err(invalid(format!("Invalid Range: it is outside of npt=0-{length}")));
         }
         let resume =
-            self.position.is_some() && matches!(range, None | Some(Range::Npt { start: NptStart::Here, .. }));
+            position.is_some() && matches!(range, None | Some(Range::Npt { start: NptStart::Here, .. }));
         // What lies before the start that the URL names is pre-roll: it begins with the same packet, and is due at once.
         let start = if resume { start } else { start.max(asked) };
         let from = start.clamp(first, last);

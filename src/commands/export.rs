@@ -29,7 +29,7 @@ Examples:
   tapdeck export entrance-video --store DIR --format pcap -o entrance.pcap
 
 `es` is the elementary stream as the camera coded it, nothing re-encoded: Annex B for H.264 and H.265, ADTS for AAC, raw for \
-G.711. With --from, video begins at the clean point (key frame) at or before it, so that it can be decoded from the start. `pcap` \
+G.711, G.722 and G.726, MPEG-4 and MPEG-TS as they are, one JPEG after the other. With --from, video begins at the clean point (key frame) at or before it, so that it can be decoded from the start. `pcap` \
 has the very packets that carried it; over TCP these are all that the camera sent in that connection, other tracks of the session among them.")]
 pub struct Export {
     /// A stream's id or name
@@ -178,7 +178,10 @@ fn packets(
     out: &mut OutputFile,
 ) -> Result<(bool, String), Failure> {
     let report: PcapReport = pcap::write(footage, stream, from, to, out)?;
-    let mut told = format!("{}, {}", several(report.packets, "packet"), ByteSize(report.bytes));
+    let mut told = several(report.packets, "packet");
+    if report.packets > 0 {
+        told.push_str(&format!(", {}", ByteSize(report.bytes)));
+    }
     if report.gone > 0 {
         told.push_str(&format!("; {} were deleted by retention meanwhile", count(report.gone)));
     }
