@@ -131,6 +131,35 @@ fn a_capture_in_many_files_is_one_stream() {
     }
 }
 
+/// Between two copies of a packet, where the last few packets alone are in the second file.
+#[test]
+fn a_border_between_files_may_lie_anywhere() {
+    for (name, borders) in
+        [("span-both", &[63, 64, 65, 178, 300][..]), ("vlan", &[148]), ("aac", &[184, 188])]
+    {
+        let whole = Store::import(&[fixture(&format!("{name}.pcap"))]);
+        let told = |store: &Store| {
+            let streams = store.streams();
+            streams
+                .iter()
+                .map(|s| (s["name"].clone(), s["packets"].clone(), s["lost"].clone()))
+                .collect::<Vec<_>>()
+        };
+        let (header, records) = split(&format!("{name}.pcap"));
+        for &border in borders {
+            let store = Store::empty();
+            let parts = [("a.pcap", &records[..border]), ("b.pcap", &records[border..])]
+                .map(|(name, part)| write(&store, name, header.clone(), part.to_vec()));
+            store.add(&parts);
+            assert_eq!(told(&store), told(&whole), "{name} at {border}");
+            let (ours, all) = (store.video()["id"].to_string(), whole.video()["id"].to_string());
+            let [ours, all] =
+                [store.export(&ours), whole.export(&all)].map(|file| std::fs::read(file).expect("written"));
+            assert!(ours == all, "{name} at {border}");
+        }
+    }
+}
+
 /// Key presses among the sound, as door stations send them: they are no sound.
 #[test]
 fn other_payload_types_are_left_out_of_an_elementary_stream() {

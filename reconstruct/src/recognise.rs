@@ -96,6 +96,14 @@ impl Recogniser {
         }
     }
 
+    /// It is known by other means that this source, of which a packet was just handed in, is one.
+    pub fn believe(&mut self, ssrc: Ssrc) {
+        if let Some(source) = self.sources.iter_mut().find(|s| s.ssrc == ssrc) {
+            source.good = PROBATION;
+            self.failures = 0;
+        }
+    }
+
     fn watch(&mut self, packet: &RtpPacket<'_>) -> Verdict {
         let Some(source) = self.sources.iter_mut().find(|s| s.ssrc == packet.ssrc) else {
             return self.fail();

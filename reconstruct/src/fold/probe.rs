@@ -1,12 +1,13 @@
 //! Media that nobody announced: packets are kept until it is clear whether they are RTP, so that a stream has its first ones.
 
 use super::media::{FlowFacts, Held, Media, MediaHead};
-use super::streams::{Facts, VIDEO_CLOCK_RATE};
+use super::streams::{Facts, Sender, VIDEO_CLOCK_RATE};
 use super::world::World;
 use crate::codec::{Codec, GuessState, Kind, guess};
 use crate::model::{FlowKind, Transport};
 use crate::recognise::{Recogniser, Verdict};
-use crate::rtp::RtpPacket;
+use crate::rtp::{RtpPacket, SequenceNumber};
+use crate::sequence::SequenceTracker;
 use capture::{CaptureTime, ShardId, TapId};
 use serde::{Deserialize, Serialize};
 use smallvec::SmallVec;
@@ -75,9 +76,16 @@ impl Probe {
         world: &mut World,
     ) {
         match self.recogniser.handle(p.bytes, p.len as usize) {
-            Verdict::Undecided(_) => {
-                if let Ok(rtp) = RtpPacket::parse(p.bytes, p.len as usize) {
-                    self.keep(Held::new(&media(&rtp), 0, rtp.payload), world);
+            Verdict::Undecided(ssrc) => {
+                let Ok(rtp) = RtpPacket::parse(p.bytes, p.len as usize) else { return };
+                let media = media(&rtp);
+                self.keep(Held::new(&media, 0, rtp.payload), world);
+                let MediaHead { ssrc: number, payload_type, .. } = media.head;
+                if self.track_of(number, payload_type).is_none()
+                    && let Some(codec) = world.goes_on(&media.head, &flow(), p.way.channel)
+                {
+                    self.recogniser.believe(ssrc);
+                    self.open(number, codec, p.way, flow, session, world);
                 }
             }
             Verdict::Rtp { .. } => {
@@ -240,6 +248,17 @@ impl Probe {
 }
 
 impl World {
+    /// Whether a packet is the next of a source that an earlier recording had: from and to the same ports, with a number that follows. Then it needs
+    /// no others to be believed. Gives the stream's codec.
+    fn goes_on(&self, head: &MediaHead, flow: &FlowFacts, channel: Option<u8>) -> Option<Option<Codec>> {
+        let MediaHead { ssrc, payload_type, .. } = *head;
+        let sender = Sender { src: flow.src, dst: flow.dst, channel, ssrc, payload_type };
+        let (stream, end) = self.streams.going_on(&sender, &Facts::default())?;
+        let end = end.filter(|end| end.source != self.source)?;
+        SequenceTracker::resume(&end.sequence, head.time, SequenceNumber(head.seq))?;
+        Some(self.streams.get(stream).and_then(|row| row.codec))
+    }
+
     /// A track for media that nobody announced.
     fn infer_track(
         &mut self,
