@@ -169,6 +169,47 @@ fn every_command_works_beside_it() {
     assert!(lasted < 3_000, "a row of {lasted} ms");
 }
 
+/// Two clients pull the camera: who watches live sees the pictures of one of them, and those of the other when that one has gone.
+#[test]
+fn a_live_viewer_sees_one_of_two_sessions() {
+    let test = "a_live_viewer_sees_one_of_two_sessions";
+    need!(test, "ffmpeg");
+    let Some(mut lab) = Lab::up(test, &[("LAB_CAMERAS", "1")]) else { return };
+    let arguments = ["--video", "h264", "--size", "640x360", "--kbps", "800", "--gop", "15"];
+    let url = lab.camera(1, &Camera { server: Kind::GStreamer, arguments: &arguments });
+    let store = Store::empty();
+    let recorder = lab.record(&store.path, &[]);
+    let truths = ["first.h264", "second.h264"].map(|name| lab.dir().join(name));
+    let [first, second] = truths.each_ref().map(|truth| lab.vms(&url, "udp", "h264", 90.0, truth));
+    std::thread::sleep(Duration::from_secs(3));
+    let name = word(&store.video()["name"]);
+    let live = format!("rtsp://198.19.0.10:8554/{name}");
+    let watch = |frames| {
+        let input = ["-rtsp_transport", "tcp", "-i", &live, "-frames:v", frames];
+        spawn_frames(&mut lab.at("client", "ffmpeg"), &input)
+    };
+    let beside = frames_of(watch("60"));
+    let over = watch("120");
+    std::thread::sleep(Duration::from_secs(3));
+    // Whichever it is: one of the two viewers' sessions ends, and with the other it goes on.
+    interrupt(&first);
+    finish(first, PATIENCE);
+    let over = frames_of(over);
+    interrupt(&second);
+    finish(second, PATIENCE);
+    stopped(recorder);
+    let all = truths.map(|truth| recorded_frames(&truth, Codec::H264, lab.dir()));
+    let all = all.each_ref().map(|all| all.iter().map(String::as_str).collect::<Vec<_>>());
+    let beside = pictures(&beside);
+    assert!(beside.len() >= 58, "{} frames", beside.len());
+    let of_one = |seen: &[&str]| all.iter().any(|all| nal::position(all, seen).is_some());
+    assert!(of_one(&beside[..beside.len() - 2]), "pictures of one session, all of them");
+    let over = pictures(&over);
+    assert!(over.len() >= 118, "{} frames", over.len());
+    let runs = over.chunk_by(|a, b| of_one(&[*a, *b])).count();
+    assert!(runs <= 3, "one change at the most: {runs} runs");
+}
+
 /// Files are taken in while it records, in the middle of a camera's frames over TCP: the recording has them all, as the camera sent them.
 #[test]
 fn files_come_in_beside_it() {
