@@ -62,6 +62,7 @@ fn main() -> ExitCode {
 }
 
 fn run(cli: Cli, console: &Console) -> Outcome {
+    open_files::raise();
     let config = || Config::load(cli.global.config.as_deref());
     match cli.command {
         Command::Record(command) => command.run(&config()?, console),

@@ -437,6 +437,8 @@ fn a_shard_later_than_the_journal_is_kept_and_told() {
     let elsewhere = store.dir.path().join("index on another disk");
     fs::rename(&index, &elsewhere).expect("our own store");
     std::os::unix::fs::symlink(&elsewhere, &index).expect("our own directory");
+    // As where a file system is mounted.
+    fs::create_dir(elsewhere.join("lost+found")).expect("our own directory");
     let (journal, older) = (store.path.join("journal"), store.dir.path().join("older"));
     let copied = Command::new("cp").arg("-r").arg(&journal).arg(&older).status();
     assert!(copied.is_ok_and(|s| s.success()));

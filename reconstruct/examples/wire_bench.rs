@@ -89,7 +89,11 @@ fn udp_path(packets: &[(usize, Vec<u8>)], recognise: bool) {
         let Transport::Udp { payload, payload_len_on_wire, .. } = d.transport else { continue };
         let (recogniser, tracker) = &mut state[*flow];
         if recognise {
-            black_box(recogniser.handle(payload, payload_len_on_wire as usize));
+            black_box(recogniser.handle(
+                CaptureTime::from_nanos(n as i64),
+                payload,
+                payload_len_on_wire as usize,
+            ));
         }
         let Ok(rtp) = RtpPacket::parse(payload, payload_len_on_wire as usize) else { continue };
         black_box(tracker.handle(CaptureTime::from_nanos(n as i64), rtp.sequence, rtp.timestamp));

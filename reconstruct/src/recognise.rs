@@ -6,6 +6,8 @@
 //! counters elsewhere or none. Costs a few ns a packet once a source is known, and at most some 200 bytes a flow.
 
 use crate::rtcp::looks_like_rtcp;
+use capture::CaptureTime;
+
 use crate::rtp::{PayloadType, RtpPacket, RtpTimestamp, SequenceNumber, Ssrc};
 use serde::{Deserialize, Serialize};
 use smallvec::SmallVec;
@@ -14,8 +16,10 @@ use smallvec::SmallVec;
 pub const PROBATION: u8 = 6;
 /// Sources of a flow that are watched or known; the one that did worst gives way, and of those that are known one that is silent.
 pub const SOURCES_MAX: usize = 4;
-/// Datagrams of the flow without one of a source after which it is silent: half a second of video.
+/// A source is silent after so many datagrams of the flow without one of its own, half a second of video …
 const SILENT_DATAGRAMS: u32 = 512;
+/// … or after so long: those that are sent to the same ports one after the other can be short.
+const SILENT_NANOS: i64 = 2_000_000_000;
 /// Datagrams that may fail before a flow is given up.
 const FAILURES_MAX: u16 = 200;
 /// Sequence numbers that may be missing between two packets of a source on probation.
@@ -52,8 +56,8 @@ struct Source {
     timestamp: RtpTimestamp,
     /// Packets in a row that counted on; `PROBATION` is for as long as it is heard.
     good: u8,
-    /// The flow's datagram that was its last.
-    heard: u32,
+    /// The flow's datagram that was its last, and when that was captured.
+    heard: (u32, CaptureTime),
 }
 
 /// Watches one UDP flow. See the module's text.
@@ -78,8 +82,9 @@ impl Recogniser {
 
     /// Judges the next datagram of the flow: `payload` was captured of the `wire_len` bytes that it has.
     #[inline]
-    pub fn handle(&mut self, payload: &[u8], wire_len: usize) -> Verdict {
+    pub fn handle(&mut self, now: CaptureTime, payload: &[u8], wire_len: usize) -> Verdict {
         self.datagrams = self.datagrams.wrapping_add(1);
+        let heard = (self.datagrams, now);
         if looks_like_rtcp(payload) {
             return if self.has_rtp() { Verdict::Rtcp } else { self.fail() };
         }
@@ -88,11 +93,11 @@ impl Recogniser {
             Some(source) if source.good >= PROBATION => {
                 source.payload_type = packet.payload_type;
                 source.sequence = packet.sequence;
-                source.heard = self.datagrams;
+                source.heard = heard;
                 Verdict::Rtp { ssrc: packet.ssrc, payload_type: packet.payload_type, new: false }
             }
-            Some(_) => self.watch(&packet),
-            None => self.meet(&packet),
+            Some(_) => self.watch(now, &packet),
+            None => self.meet(now, &packet),
         }
     }
 
@@ -104,7 +109,7 @@ impl Recogniser {
         }
     }
 
-    fn watch(&mut self, packet: &RtpPacket<'_>) -> Verdict {
+    fn watch(&mut self, now: CaptureTime, packet: &RtpPacket<'_>) -> Verdict {
         let Some(source) = self.sources.iter_mut().find(|s| s.ssrc == packet.ssrc) else {
             return self.fail();
         };
@@ -116,7 +121,7 @@ impl Recogniser {
             // A second copy from the mirror, or reordered: says nothing either way.
             return Verdict::Undecided(source.ssrc);
         }
-        source.heard = self.datagrams;
+        source.heard = (self.datagrams, now);
         let counts_on = good && (1..=MISSING_MAX + 1).contains(&steps);
         source.good = if counts_on { source.good + 1 } else { u8::from(good) };
         source.payload_type = packet.payload_type;
@@ -132,15 +137,18 @@ impl Recogniser {
         }
     }
 
-    fn meet(&mut self, packet: &RtpPacket<'_>) -> Verdict {
+    fn meet(&mut self, now: CaptureTime, packet: &RtpPacket<'_>) -> Verdict {
         if packet.payload_len == 0 {
             return self.fail();
         }
         if self.sources.len() >= SOURCES_MAX {
-            let silence = |s: &Source| self.datagrams.wrapping_sub(s.heard);
-            let place = (0..).zip(&self.sources).min_by_key(|(_, s)| (s.good, u32::MAX - silence(s)));
-            let Some((place, _)) = place.filter(|(_, s)| s.good < PROBATION || silence(s) > SILENT_DATAGRAMS)
-            else {
+            let silence = |s: &Source| self.datagrams.wrapping_sub(s.heard.0);
+            let silent =
+                |s: &Source| silence(s) > SILENT_DATAGRAMS || now.nanos_since(s.heard.1) > SILENT_NANOS;
+            // Not one that is just being watched, as long as there is one that says nothing any more.
+            let worst = |(_, s): &(usize, &Source)| (!silent(s), s.good, u32::MAX - silence(s));
+            let place = (0..).zip(&self.sources).min_by_key(worst);
+            let Some((place, _)) = place.filter(|(_, s)| s.good < PROBATION || silent(s)) else {
                 return self.fail();
             };
             self.sources.remove(place);
@@ -153,7 +161,7 @@ impl Recogniser {
             sequence: packet.sequence,
             timestamp: packet.timestamp,
             good: 1,
-            heard: self.datagrams,
+            heard: (self.datagrams, now),
         });
         Verdict::Undecided(packet.ssrc)
     }
@@ -169,6 +177,8 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
+    const NOW: CaptureTime = CaptureTime::from_nanos(0);
+
     fn packet(ssrc: u32, n: u16, payload: &[u8]) -> Vec<u8> {
         let mut p = vec![0x80, 96];
         p.extend_from_slice(&n.to_be_bytes());
@@ -180,7 +190,7 @@ mod tests {
 
     fn verdicts<'a>(packets: impl IntoIterator<Item = &'a [u8]>) -> (Recogniser, Vec<Verdict>) {
         let mut r = Recogniser::default();
-        let all = packets.into_iter().map(|p| r.handle(p, p.len())).collect();
+        let all = packets.into_iter().map(|p| r.handle(NOW, p, p.len())).collect();
         (r, all)
     }
 
@@ -236,11 +246,11 @@ mod tests {
     fn rtcp_counts_only_beside_rtp() {
         let report = [0x80, 201, 0, 1, 0, 0, 0, 7];
         let mut r = Recogniser::default();
-        assert_eq!(r.handle(&report, 8), Verdict::NotRtp);
+        assert_eq!(r.handle(NOW, &report, 8), Verdict::NotRtp);
         for n in 0..10 {
-            r.handle(&packet(7, n, b"m"), 13);
+            r.handle(NOW, &packet(7, n, b"m"), 13);
         }
-        assert_eq!(r.handle(&report, 8), Verdict::Rtcp);
+        assert_eq!(r.handle(NOW, &report, 8), Verdict::Rtcp);
     }
 
     /// A sender that is started again and again on the same ports.
@@ -258,12 +268,32 @@ mod tests {
         assert_eq!(all.iter().filter(new).count(), SOURCES_MAX);
     }
 
+    /// Announcements of a few seconds, and sound and pictures in one flow that begin anew together.
+    #[test]
+    fn short_sessions_and_two_sources_at_a_time_make_room_as_well() {
+        let new = |v: &Verdict| matches!(v, Verdict::Rtp { new: true, .. });
+        let mut r = Recogniser::default();
+        let mut believed = 0;
+        for session in 0..9i64 {
+            for n in 0..40 {
+                let now = CaptureTime::from_nanos((session * 30_000 + i64::from(n) * 20) * 1_000_000);
+                let sent = packet(1 + session as u32, n, b"media");
+                believed += usize::from(new(&r.handle(now, &sent, sent.len())));
+            }
+        }
+        assert_eq!(believed, 9);
+        let pair = |session: u32, n: u16| packet(2 * session + u32::from(n % 2), n / 2, b"media");
+        let packets: Vec<_> = (0..6).flat_map(|session| (0..1300).map(move |n| pair(session, n))).collect();
+        let (_, all) = verdicts(packets.iter().map(Vec::as_slice));
+        assert_eq!(all.iter().filter(|v| new(v)).count(), 12);
+    }
+
     proptest! {
         #[test]
         fn random_bytes_are_no_stream(all in proptest::collection::vec(proptest::collection::vec(any::<u8>(), 0..40), 0..400)) {
             let mut r = Recogniser::default();
             for p in &all {
-                let verdict = r.handle(p, p.len());
+                let verdict = r.handle(NOW, p, p.len());
                 let is_rtp = matches!(verdict, Verdict::Rtp { .. });
                 prop_assert!(!is_rtp);
                 prop_assert!(r.sources.len() <= SOURCES_MAX);

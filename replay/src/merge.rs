@@ -14,6 +14,8 @@ const STAGED_AGE: Duration = Duration::from_secs(10);
 const PAGE_LEN: usize = 4096;
 /// So far back a packet is out of order; further back the clock was set.
 const BACK_NANOS: i64 = 1_000_000_000;
+/// Steps of the clock that are told apart. Behind so many it goes by time alone.
+const STEPS_MAX: usize = 4096;
 /// The most packets of one picture that are held back: 16,384 of 1,400 bytes are a picture of 23 MB.
 const PICTURE_PACKETS_MAX: usize = 16_384;
 
@@ -34,48 +36,61 @@ struct Track {
     slot: usize,
     pictures: Pictures,
     head: Option<Packet>,
-    clock: Clock,
+    /// The latest time since the clock was set back.
+    latest: CaptureTime,
+    /// How many times it was set back before the packet at hand.
+    steps: usize,
 }
 
-/// A track's capture times, as if the clock had never been set back: tracks are merged by them, and one that has come to the step must not wait for
-/// the other to come there in its own time.
+/// Where the capture clock was set back: for each time the latest packet before, of all tracks. Tracks are merged by what lies between two of these first,
+/// and by time there: one that has come to the step waits until the others come there, not until the clock shows the same time again.
 #[derive(Default)]
-struct Clock {
-    /// The latest time as captured, since the last step.
-    latest: Option<CaptureTime>,
-    /// All steps so far.
-    set_back: Duration,
-}
+struct Steps(Vec<CaptureTime>);
 
-impl Clock {
-    /// The packet has the time that it would have had.
-    fn correct(&mut self, packet: &mut Packet) {
-        let latest = self.latest.unwrap_or(packet.time);
-        let back = latest.nanos_since(packet.time);
-        if back > BACK_NANOS {
-            self.set_back += Duration::from_nanos(back.unsigned_abs());
-            self.latest = Some(packet.time);
-        } else {
-            self.latest = Some(latest.max(packet.time));
+impl Steps {
+    /// A track that was at `latest` found its `n`th step.
+    fn found(&mut self, n: usize, latest: CaptureTime) {
+        match self.0.get_mut(n - 1) {
+            Some(before) => *before = latest.max(*before),
+            None => self.0.push(latest),
         }
-        packet.time = packet.time.plus(self.set_back);
+    }
+
+    /// A packet so late after `steps` steps is behind the next, too: a track with few packets can pass over one unseen.
+    fn pass(&self, steps: usize, time: CaptureTime) -> usize {
+        let rest = self.0.get(steps..).unwrap_or_default();
+        steps + rest.iter().take_while(|before| time.nanos_since(**before) > BACK_NANOS).count()
     }
 }
 
 impl Track {
     fn open(slot: usize, pictures: Pictures) -> Result<Self, SourceError> {
-        let mut track = Self { slot, pictures, head: None, clock: Clock::default() };
-        track.next()?;
+        let mut track = Self { slot, pictures, head: None, latest: CaptureTime::MIN, steps: 0 };
+        track.next(&mut Steps::default())?;
         Ok(track)
     }
 
     /// Takes the packet at hand, and goes on to the next.
-    fn next(&mut self) -> Result<Option<Packet>, SourceError> {
-        let mut next = self.pictures.next()?;
-        if let Some(next) = &mut next {
-            self.clock.correct(next);
+    fn next(&mut self, steps: &mut Steps) -> Result<Option<Packet>, SourceError> {
+        let next = self.pictures.next()?;
+        if let Some(next) = &next {
+            if self.latest != CaptureTime::MIN
+                && self.latest.nanos_since(next.time) > BACK_NANOS
+                && self.steps < STEPS_MAX
+            {
+                self.steps += 1;
+                steps.found(self.steps, self.latest);
+                self.latest = next.time;
+            }
+            self.latest = self.latest.max(next.time);
         }
         Ok(std::mem::replace(&mut self.head, next))
+    }
+
+    /// Whose turn it is: the least.
+    fn turn(&self, steps: &Steps) -> Option<(usize, CaptureTime)> {
+        let time = self.head.as_ref()?.time;
+        Some((steps.pass(self.steps, time), time))
     }
 }
 
@@ -127,6 +142,7 @@ impl Pictures {
 /// The reader of a session.
 pub struct MergedReader {
     tracks: Vec<Track>,
+    steps: Steps,
 }
 
 /// Packets that wait to be sent, with the slots of their tracks.
@@ -233,7 +249,7 @@ impl MergedReader {
             let pictures = Pictures::new(reader, start.whole && w.media == MediaKind::Video);
             tracks.push(Track::open(w.slot, pictures)?);
         }
-        Ok(Self { tracks })
+        Ok(Self { tracks, steps: Steps::default() })
     }
 
     /// Reads a track no further.
@@ -246,9 +262,12 @@ impl MergedReader {
         let staged_since = now.minus(STAGED_AGE);
         let mut queue = Queue::default();
         while queue.bytes() < bytes_max {
-            let earliest = self.tracks.iter_mut().filter(|t| t.head.is_some());
-            let Some(track) = earliest.min_by_key(|t| t.head.as_ref().map(|p| p.time)) else { break };
-            let Some(mut packet) = track.next()? else { break };
+            let Self { tracks, steps } = self;
+            let waiting = tracks.iter_mut().filter(|t| t.head.is_some());
+            let Some(track) = waiting.min_by_key(|t| t.turn(steps)) else { break };
+            // What a track passed over unseen, it has passed.
+            track.steps = track.turn(steps).map_or(track.steps, |(steps, _)| steps);
+            let Some(mut packet) = track.next(steps)? else { break };
             if packet.time >= staged_since {
                 packet.detach();
             } else {
@@ -288,24 +307,37 @@ mod tests {
         Track::open(slot, Pictures::new(Box::new(Given(packets)), false)).unwrap()
     }
 
-    /// Both go on side by side, as if nothing had happened.
+    fn read(tracks: Vec<Track>) -> Vec<(usize, i64)> {
+        let mut reader = MergedReader { tracks, steps: Steps::default() };
+        let mut queue = reader.read(usize::MAX, CaptureTime::MAX).unwrap();
+        std::iter::from_fn(|| queue.pop()).map(|(slot, packet)| (slot, packet.time.millis())).collect()
+    }
+
+    /// Both go on side by side, and the time steps back once.
     #[test]
     fn a_clock_that_was_set_back_holds_no_track_up() {
         let set_back = |ms: i64| if ms < 5000 { ms } else { ms - 3_600_000 };
         let pictures = track(0, (0..10_000).step_by(40).map(set_back));
         let sound = track(1, (7..10_000).step_by(20).map(set_back));
-        let mut reader = MergedReader { tracks: vec![pictures, sound] };
-        let mut queue = reader.read(usize::MAX, CaptureTime::MAX).unwrap();
-        let (mut given, mut last) = (Vec::new(), CaptureTime::MIN);
-        while let Some((slot, packet)) = queue.pop() {
-            assert!(packet.time >= last, "and the time goes on");
-            last = packet.time;
-            given.push(slot);
-        }
+        let given = read(vec![pictures, sound]);
         assert_eq!(given.len(), 250 + 500);
+        assert_eq!(given.windows(2).filter(|pair| pair[1].1 < pair[0].1).count(), 1);
         for some in given.chunks(75) {
-            let pictures = some.iter().filter(|slot| **slot == 0).count();
+            let pictures = some.iter().filter(|(slot, _)| *slot == 0).count();
             assert!((24..=26).contains(&pictures), "{pictures} of 25");
         }
+    }
+
+    /// Its times only ever rise: it has passed the step when they are beyond it.
+    #[test]
+    fn a_track_of_few_packets_passes_a_step_unseen() {
+        let set_back = |ms: i64| if ms < 5000 { ms } else { ms - 3000 };
+        let pictures = track(0, (0..60_000).step_by(40).map(set_back));
+        let told = track(1, (0..60_000).step_by(10_000).map(set_back));
+        let given = read(vec![pictures, told]);
+        let places: Vec<_> =
+            given.iter().enumerate().filter(|(_, (slot, _))| *slot == 1).map(|(n, _)| n).collect();
+        let apart: Vec<_> = places.windows(2).map(|pair| pair[1] - pair[0]).collect();
+        assert_eq!(apart, [251; 5], "as often as the picture's two hundred and fifty");
     }
 }

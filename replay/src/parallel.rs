@@ -11,6 +11,8 @@ use capture::CaptureTime;
 const QUIET_NANOS: u64 = 500_000_000;
 /// Without a packet for so long it is left for one that ran beside it.
 const QUIET_BESIDE_NANOS: u64 = 1_000_000_000;
+/// What is met so soon after the viewer came may have run for a long time.
+const JOINED_NANOS: u64 = 2_000_000_000;
 /// Packets kept of a session that has begun: half a second of 80 Mbit/s. One that sends more is taken as one that runs beside.
 const KEPT_MAX: usize = 4096;
 
@@ -21,6 +23,8 @@ pub struct Parallel {
     followed: Option<(u32, CaptureTime)>,
     /// The latest segment that was met: they are numbered as they begin.
     newest: u32,
+    /// When the viewer's first live packet was captured.
+    joined: Option<CaptureTime>,
     begun: Option<Begun>,
 }
 
@@ -40,6 +44,7 @@ impl Parallel {
 
     /// Gives on what is to be played. `begins_anywhere`: it is no video, or one without clean points.
     pub fn take(&mut self, mut packet: Packet, begins_anywhere: bool, play: &mut impl FnMut(Packet)) {
+        let joined = *self.joined.get_or_insert(packet.time);
         let Some((followed, last)) = self.followed else {
             self.follow(&packet);
             return play(packet);
@@ -53,7 +58,9 @@ impl Parallel {
         let silent = apart(last, packet.time);
         if packet.segment > self.newest {
             self.newest = packet.segment;
-            self.begun = Some(Begun { segment: packet.segment, since: packet.time, packets: Vec::new() });
+            let met = apart(joined, packet.time) > JOINED_NANOS;
+            self.begun =
+                met.then(|| Begun { segment: packet.segment, since: packet.time, packets: Vec::new() });
         }
         match self.begun.take_if(|begun| begun.segment == packet.segment) {
             Some(begun) if silent >= QUIET_NANOS => {
@@ -115,6 +122,10 @@ mod tests {
             let both = merged(&[session(first, 0..9000), session(second, 1..9000)]);
             assert_eq!(played(&both), played(&session(first, 0..9000)), "and nothing of the other");
         }
+        // With one picture a second one falls silent for as long as another that ends.
+        let slow = |segment, from: i64| (from..9000).step_by(1000).map(move |ms| (segment, ms, true));
+        let both = merged(&[slow(1, 0).collect(), slow(2, 700).collect()]);
+        assert_eq!(played(&both), played(&slow(1, 0).collect::<Vec<_>>()));
         let later = merged(&[session(1, 0..9000), session(2, 3001..9000)]);
         assert_eq!(played(&later), played(&session(1, 0..9000)));
     }
@@ -128,7 +139,7 @@ mod tests {
             assert_eq!(played(&all).len(), all.len(), "from {begins} ms");
         }
         // Also where the old one goes on for a little while.
-        let all = merged(&[session(1, 0..2000), session(2, 1701..5000)]);
+        let all = merged(&[session(1, 0..4000), session(2, 3701..7000)]);
         assert_eq!(played(&all).len(), all.len());
     }
 
@@ -151,10 +162,11 @@ mod tests {
 
     #[test]
     fn no_more_is_kept_than_is_named() {
-        let mut all = vec![(1, 0, true)];
-        all.extend((0..3 * KEPT_MAX).map(|n| (2, 1 + n as i64 / 100, n == 0)));
-        assert_eq!(played(&all).len(), 1);
-        all.push((2, 2000, true));
-        assert_eq!(played(&all).len(), 2, "then it is one that runs beside");
+        let mut all = session(1, 0..3001);
+        let before = all.len();
+        all.extend((0..3 * KEPT_MAX).map(|n| (2, 3001 + n as i64 / 100, n == 0)));
+        assert_eq!(played(&all).len(), before);
+        all.push((2, 5000, true));
+        assert_eq!(played(&all).len(), before + 1, "then it is one that runs beside");
     }
 }

@@ -54,7 +54,7 @@ fn shared_memory(taps: usize) -> Finding {
 
 fn open_files() -> Finding {
     const CHECK: &str = "open files";
-    // `record` and `serve` raise their own limit as far as that.
+    // Every command raises its own limit as far as that.
     let limit = getrlimit(Resource::Nofile);
     match limit.maximum {
         Some(hard) if hard < OPEN_FILES => Finding::warning(CHECK, None, format!("at most {hard}"))

@@ -90,7 +90,7 @@ impl Room {
             self.most = Some(held);
             return Some(Full::First { held, min_free });
         };
-        if held + slack < before - before / 8 {
+        if held + slack.min(before / 4) < before - before / 8 {
             self.most = Some(held);
             return Some(Full::Squeezed { held, before });
         }

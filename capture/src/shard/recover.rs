@@ -9,6 +9,7 @@ use crate::store::{ShardInfo, Store, WriterLock};
 use crate::{CaptureTime, ShardId, StoreError};
 use std::fs::File;
 use std::os::unix::fs::FileExt;
+use std::path::PathBuf;
 
 /// What was done for one shard.
 #[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
@@ -98,8 +99,9 @@ fn sweep(store: &Store) -> Result<(), StoreError> {
         if stale && is_shard && id > given && may_hold_packets(&path) {
             // It is not the journal that the shard was written with, and does not know for what it will give the number.
             let aside = stray_path(&dir, id);
-            std::fs::rename(&path, &aside).map_err(StoreError::io("renaming", &path))?;
+            // First: once nothing is left that is not known, nobody would look again.
             empty_index(store)?;
+            std::fs::rename(&path, &aside).map_err(StoreError::io("renaming", &path))?;
             tracing::warn!(
                 "the journal is older than shard {id}, which is now {}: `tapdeck import` brings its packets in",
                 aside.display()
@@ -117,11 +119,17 @@ fn sweep(store: &Store) -> Result<(), StoreError> {
 /// An index of a later journal would be gone on with under numbers that are given again: it is made anew. Its directory may be a link to another
 /// disk, and stays.
 fn empty_index(store: &Store) -> Result<(), StoreError> {
-    for entry in std::fs::read_dir(store.index_dir()).into_iter().flatten().flatten() {
-        let path = entry.path();
+    let Ok(dir) = std::fs::read_dir(store.index_dir()) else { return Ok(()) };
+    // On a disk of its own there is more than the index.
+    let files = dir.flatten().filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_file()));
+    let mut files: Vec<PathBuf> = files.map(|entry| entry.path()).collect();
+    // What names the others goes first: without it they are no index.
+    files.sort_by_key(|path| !path.ends_with("CURRENT"));
+    for path in files {
         std::fs::remove_file(&path).map_err(StoreError::io("deleting", &path))?;
     }
-    Ok(())
+    let dir = store.index_dir();
+    File::open(&dir).and_then(|dir| dir.sync_all()).map_err(StoreError::io("syncing", &dir))
 }
 
 fn one(store: &Store, shard: &ShardInfo) -> Result<Option<Recovered>, StoreError> {

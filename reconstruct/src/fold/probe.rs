@@ -75,7 +75,7 @@ impl Probe {
         session: &mut Option<u32>,
         world: &mut World,
     ) {
-        match self.recogniser.handle(p.bytes, p.len as usize) {
+        match self.recogniser.handle(p.now, p.bytes, p.len as usize) {
             Verdict::Undecided(ssrc) => {
                 let Ok(rtp) = RtpPacket::parse(p.bytes, p.len as usize) else { return };
                 let media = media(&rtp);
@@ -88,14 +88,15 @@ impl Probe {
                     self.open(number, codec, p.way, flow, session, world);
                 }
             }
-            Verdict::Rtp { .. } => {
+            Verdict::Rtp { new, .. } => {
                 let Ok(rtp) = RtpPacket::parse(p.bytes, p.len as usize) else { return };
                 let media = media(&rtp);
                 if let Some(track) = self.track_of(media.head.ssrc, media.head.payload_type) {
-                    if !self.early.is_empty() {
+                    let ssrc = media.head.ssrc;
+                    if new || self.waiting.iter().any(|w| w.ssrc == ssrc) {
                         // A sender that was started again: its first packets were kept until it was believed.
-                        self.waiting.retain(|w| w.ssrc != media.head.ssrc);
-                        for held in self.take(media.head.ssrc, world) {
+                        self.waiting.retain(|w| w.ssrc != ssrc);
+                        for held in self.take(ssrc, world) {
                             world.handle_rtp(track, &held.media(), &held.payload, flow);
                         }
                     }

@@ -15,10 +15,13 @@ use crate::rtp::{RtpTimestamp, SequenceNumber};
 use crate::sequence::{Arrival, Gap, SequenceTracker};
 use capture::{CaptureTime, ShardId, TapId};
 use serde::{Deserialize, Serialize};
+use smallvec::{SmallVec, smallvec};
 use std::collections::VecDeque;
 
-/// So many packets in a row from another flow than the segment's begin a segment there, if it is not the first time.
+/// So many packets in a row from another flow than the segment's begin a segment there, if there is one of that flow already.
 const FLOW_RUN: u32 = 16;
+/// Flows of a source that are remembered.
+const FLOWS_MAX: usize = 8;
 
 /// One source.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -48,8 +51,8 @@ pub struct Source {
     place: (TapId, ShardId),
     /// Packets in a row that came in another flow than the segment's, and which.
     elsewhere: (FlowId, u32),
-    /// It has gone to another flow before.
-    moved: bool,
+    /// Flows that it has had segments of.
+    flows: SmallVec<[FlowId; 2]>,
 }
 
 /// What a source writes to.
@@ -92,7 +95,7 @@ impl Source {
             acknowledged_hole: 0,
             place: (media.head.tap, media.shard().unwrap_or(ShardId(0))),
             elsewhere: (row_flow, 0),
-            moved: false,
+            flows: smallvec![row_flow],
         }
     }
 
@@ -176,10 +179,13 @@ impl Source {
         let (before, run) = self.elsewhere;
         let run = if before == media.head.flow { run + 1 } else { 1 };
         self.elsewhere = (media.head.flow, run);
-        if self.moved && run < FLOW_RUN {
+        let known = self.flows.contains(&media.head.flow) || self.flows.len() >= FLOWS_MAX;
+        if known && run < FLOW_RUN {
             return;
         }
-        self.moved = true;
+        if !known {
+            self.flows.push(media.head.flow);
+        }
         self.segment.put_open(&mut sinks.out.batch);
         let FlowFacts { id, src, dst, vlans } = flow();
         self.row.id = sinks.ids.take_segment();
