@@ -112,10 +112,14 @@ pub(super) fn first(
         return Ok(best.map(|a| enter(footage, stream, &a, time, start)).transpose()?.flatten());
     }
     let best = around.iter().filter(|(_, a)| a.covers(time)).min_by_key(|(id, a)| (a.rank(), **id));
-    let begins =
-        |segment| Ok::<_, FootageError>(footage.index.segment(segment)?.is_some_and(|s| s.began >= time));
+    // Not where the clock was set back in it to before its first packet: there it has begun.
+    let begins = |segment, around: &Around| {
+        let row = footage.index.segment(segment)?;
+        let earlier = around.before.iter().any(|(_, entry)| entry.row.first < time);
+        Ok::<_, FootageError>(!earlier && row.is_some_and(|s| s.began >= time))
+    };
     match best {
-        Some((segment, around)) if !begins(*segment)? => enter(footage, stream, around, time, start),
+        Some((segment, around)) if !begins(*segment, around)? => enter(footage, stream, around, time, start),
         // In a gap, or with the first packet, which is the time that a stream is told to begin at: forward.
         _ => match next_from(footage, stream, time)? {
             Some(entry) => {
