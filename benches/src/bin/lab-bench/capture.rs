@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use crate::Plan;
 use crate::recorder::{Lost, RTSP, Recorder};
-use crate::tools::{Result, Scratch, have, median, rounds};
+use crate::tools::{Result, Scratch, free_bytes, have, median, rounds};
 use crate::verdict::Verdicts;
 use crate::view::{Viewed, Viewer};
 use crate::wire::{Sending, Wire};
@@ -20,6 +20,9 @@ struct Contender {
     cpus: &'static str,
     viewer: bool,
 }
+
+/// Stays free beside what a turn writes: what `record` keeps free, and its index.
+const SPARE_BYTES: u64 = 3 << 30;
 
 const fn contender(
     key: &'static str,
@@ -103,17 +106,28 @@ pub fn run(plan: &Plan, verdicts: &mut Verdicts) -> Result<()> {
             contenders.push(who);
         }
     }
+    let alone = alone(&wire)?;
     println!(
         "\n### Capture: 1,200-byte frames on veth, {} s a turn, rounds in order\n\n\
-         The sender alone, nobody recording: {:.0} k/s.\n",
-        plan.seconds,
-        alone(&wire)?
+         The sender alone, nobody recording: {alone:.0} k/s.\n",
+        plan.seconds
     );
     println!(
         "| offered | recorder | loss % | told: ring + staging | CPU µs a packet | sent k/s | the client's RTP packets, gaps, longest pause, p99 age |"
     );
     println!("|---|---|---|---|---|---|---|");
     for &rate in &plan.rates {
+        // What a recorder deletes because the disk gets full would be counted as lost.
+        let at_most = if rate == 0 { alone * 1.1e3 } else { rate as f64 };
+        let (need, free) =
+            ((plan.seconds as f64 * at_most * 1_250.0) as u64 + SPARE_BYTES, free_bytes(&scratch.0)?);
+        if free < need {
+            eprintln!(
+                "bench: capture at {} left out: needs {need} bytes on the disk, {free} are free (BENCH_DIR names another)",
+                offered(rate)
+            );
+            continue;
+        }
         let mut results: Vec<Vec<Turn>> = contenders.iter().map(|_| Vec::new()).collect();
         for round in 0..plan.rounds {
             for (who, results) in contenders.iter().zip(&mut results) {
