@@ -9,6 +9,7 @@ mod importing;
 mod news;
 mod own_output;
 mod rates;
+mod room;
 
 use crate::console::Console;
 use crate::failure::Failure;
@@ -20,7 +21,7 @@ use capture::{
     CaptureTime, ClockWatch, JournalRecord, LiveConfig, LiveError, LiveTap, Retention, SourceId, SourceKind,
     Store, StoreError, TapStats,
 };
-use housekeeping::{Full, Hashing, Retaining};
+use housekeeping::{Hashing, Retaining};
 use importing::{Importing, Job, Means, Turned};
 use news::News;
 use rates::Rates;
@@ -28,6 +29,7 @@ use reconstruct::footage::{Footage, LiveHub};
 use reconstruct::index::{Index, IndexError};
 use reconstruct::indexer::{IndexerError, LiveIndexer, Renewal};
 use replay::Bound;
+use room::Full;
 use std::fmt::Display;
 use std::net::SocketAddr;
 use std::sync::Arc;

@@ -12,6 +12,9 @@ use crate::verdict::Verdicts;
 use crate::view::{Viewed, Viewer};
 use crate::wire::{Sending, Wire};
 
+/// Stays free beside what a turn writes: what `record` keeps free, and its index.
+const SPARE_BYTES: u64 = 3 << 30;
+
 /// A recorder as it is run here.
 struct Contender {
     key: &'static str,
@@ -20,9 +23,6 @@ struct Contender {
     cpus: &'static str,
     viewer: bool,
 }
-
-/// Stays free beside what a turn writes: what `record` keeps free, and its index.
-const SPARE_BYTES: u64 = 3 << 30;
 
 const fn contender(
     key: &'static str,
