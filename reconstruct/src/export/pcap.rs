@@ -16,9 +16,6 @@ use crate::footage::{Footage, Found, PacketFilter, Records, StreamInfo};
 /// As large as any packet that is captured; a shard's own snaplen is at most this.
 const SNAPLEN: u32 = 262_144;
 
-/// How long after the stream's last packet copies of it still come, which no stream counts as its own.
-const COPIES: Duration = Duration::from_millis(50);
-
 /// What was written.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, serde::Serialize)]
 pub struct PcapReport {
@@ -33,7 +30,11 @@ pub struct PcapReport {
 }
 
 /// A stream begins when its first packet is complete; what that is spread over came this much earlier at the most.
-const PIECES: Duration = Duration::from_millis(200);
+const BEFORE: Duration = Duration::from_millis(200);
+
+/// How long after the stream's last packet copies of it still come, and segments of its connection that were overtaken: they have nothing of
+/// it that the stream counts, but a reader of the byte stream would miss them.
+const AFTER: Duration = Duration::from_millis(200);
 
 /// Writes the packets of `stream`'s flows from `from` up to and including `to`.
 pub fn write(
@@ -44,8 +45,8 @@ pub fn write(
     out: &mut dyn Write,
 ) -> Result<PcapReport, ExportError> {
     // A flow's ports may have served another stream at another time.
-    let from = stream.first.map_or(from, |first| first.minus(PIECES).max(from));
-    let to = stream.last.map_or(to, |last| last.plus(COPIES).min(to));
+    let from = stream.first.map_or(from, |first| first.minus(BEFORE).max(from));
+    let to = stream.last.map_or(to, |last| last.plus(AFTER).min(to));
     let filter =
         PacketFilter { stream: Some(stream.id), from: Some(from), to: Some(to), ..PacketFilter::default() };
     let mut report = PcapReport::default();

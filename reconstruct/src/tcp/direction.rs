@@ -227,9 +227,14 @@ impl Direction {
                 self.acks.push_back((to, now));
             }
         }
-        if !(self.held.is_empty() && self.acks.is_empty()) {
+        if self.awaits_data() {
             self.give_up(limits, now, sink);
         }
+    }
+
+    /// Whether bytes are known to have been sent that did not come yet.
+    pub fn awaits_data(&self) -> bool {
+        !(self.held.is_empty() && self.acks.is_empty())
     }
 
     /// The connection was reset by either side.

@@ -5,8 +5,9 @@
 //! when the receiver has acknowledged it (then the mirror lost it, not the receiver), when it has been open too long, or when
 //! too much waits behind it; never before it had time to be filled by a reordered or retransmitted segment.
 //!
-//! Connections are picked up in mid-stream; SYN, FIN, RST and the reuse of ports are followed. Refuses to judge
-//! checksums and windows.
+//! Connections are picked up in mid-stream; SYN, FIN, RST and the reuse of ports are followed. A mirror that reorders lets a RST
+//! overtake the last data: while something before it is missing, it takes effect as late as an acknowledged hole is given up.
+//! Refuses to judge checksums and windows.
 
 mod direction;
 
@@ -25,7 +26,7 @@ pub struct TcpLimits {
     pub held_bytes_max: usize,
     /// Segments held behind a hole.
     pub held_segments_max: usize,
-    /// From an acknowledgement that passes a hole until the hole is given up: a tap may see the acknowledgement before the data.
+    /// From an acknowledgement, or a RST, that passes a hole until the hole is given up: a tap may see it before the data.
     pub acked_grace: Duration,
     /// How long a hole that nobody acknowledges stays open: the time of several retransmissions.
     pub hole_age_max: Duration,
@@ -152,6 +153,8 @@ impl Side {
 pub struct Connection {
     from_a: Direction,
     from_b: Direction,
+    /// Since when it is reset, while something from before that is missing.
+    reset: Option<CaptureTime>,
 }
 
 impl Connection {
@@ -177,29 +180,60 @@ impl Connection {
         segment: &Segment<'_>,
         sink: &mut impl FnMut(Side, &TcpEvent<'_>),
     ) {
+        const SYN_RST: u8 = TcpFlags::SYN.0 | TcpFlags::RST.0;
         let now = segment.payload.time;
+        let unusual = segment.flags.0 & SYN_RST != 0 || self.reset.is_some();
+        if unusual && segment.flags.has(TcpFlags::SYN) {
+            // What is missing of the connection before is not in the next one.
+            self.carry_out_reset(now, sink);
+        }
+        let resets = unusual && segment.flags.has(TcpFlags::RST) && self.direction(from).is_reset_by(segment);
         let (own, other) = match from {
             Side::A => (&mut self.from_a, &mut self.from_b),
             Side::B => (&mut self.from_b, &mut self.from_a),
         };
-        if segment.flags.has(TcpFlags::RST) && own.is_reset_by(segment) {
-            // What either side had sent until then comes before the end of both.
-            own.finish(&mut |e| sink(from, e));
-            other.finish(&mut |e| sink(from.other(), e));
-            own.handle_reset(now, &mut |e| sink(from, e));
-            other.handle_reset(now, &mut |e| sink(from.other(), e));
-            return;
-        }
         own.handle_segment(limits, segment, &mut |e| sink(from, e));
         if segment.flags.has(TcpFlags::ACK) {
             other.handle_ack(limits, now, segment.ack, &mut |e| sink(from.other(), e));
+        }
+        if unusual {
+            if resets {
+                self.reset.get_or_insert(now);
+            }
+            self.reset_when_due(limits, now, sink);
+        }
+    }
+
+    /// What either side had sent until the reset comes before the end of both.
+    fn reset_when_due(
+        &mut self,
+        limits: &TcpLimits,
+        now: CaptureTime,
+        sink: &mut impl FnMut(Side, &TcpEvent<'_>),
+    ) {
+        let Some(since) = self.reset else { return };
+        // The clock may have been set back: count from here.
+        let since = since.min(now);
+        self.reset = Some(since);
+        let complete = !(self.from_a.awaits_data() || self.from_b.awaits_data());
+        if complete || since.plus(limits.acked_grace) <= now {
+            self.carry_out_reset(now, sink);
+        }
+    }
+
+    fn carry_out_reset(&mut self, now: CaptureTime, sink: &mut impl FnMut(Side, &TcpEvent<'_>)) {
+        if self.reset.take().is_some() {
+            self.finish(sink);
+            self.from_a.handle_reset(now, &mut |e| sink(Side::A, e));
+            self.from_b.handle_reset(now, &mut |e| sink(Side::B, e));
         }
     }
 
     /// When [`Self::handle_timeout`] wants to be called although nothing comes.
     pub fn deadline(&self, limits: &TcpLimits) -> Option<CaptureTime> {
         let (a, b) = (self.from_a.deadline(limits), self.from_b.deadline(limits));
-        a.into_iter().chain(b).min()
+        let reset = self.reset.map(|since| since.plus(limits.acked_grace));
+        a.into_iter().chain(b).chain(reset).min()
     }
 
     /// Gives up what has waited too long.
@@ -211,6 +245,7 @@ impl Connection {
     ) {
         self.from_a.handle_timeout(limits, now, &mut |e| sink(Side::A, e));
         self.from_b.handle_timeout(limits, now, &mut |e| sink(Side::B, e));
+        self.reset_when_due(limits, now, sink);
     }
 
     /// The capture ends: hands on what is held, with its holes.

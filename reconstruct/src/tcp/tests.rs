@@ -246,6 +246,47 @@ fn reset_ends_both_sides_and_stragglers_are_ignored() {
 }
 
 #[test]
+fn a_reset_waits_for_what_it_overtook() {
+    let mut rig = Rig::new();
+    rig.data(0, 1000, b"one");
+    rig.data(1, 1006, b"three");
+    rig.flags(Side::B, 2, 10, 1013, TcpFlags::RST.with(ACK));
+    assert_eq!(rig.connection.deadline(&rig.limits), Some(ms(202)));
+    rig.data(50, 1003, b"two");
+    assert_eq!((&rig.a.bytes[..], &rig.a.ends[..]), (&b"onetwothree"[..], &[][..]), "four is acknowledged");
+    rig.data(60, 1011, b"4.");
+    assert_eq!((&rig.a.bytes[..], &rig.a.ends[..]), (&b"onetwothree4."[..], &[EndReason::Reset][..]));
+    assert_eq!(rig.connection.deadline(&rig.limits), None);
+    rig.data(70, 1013, b"late");
+    assert_eq!((rig.a.starts, rig.a.holes, rig.a.bytes.len()), (vec![false], vec![], 13));
+}
+
+#[test]
+fn what_a_reset_overtook_and_never_came_is_missing() {
+    let mut rig = Rig::new();
+    rig.data(0, 1000, b"one");
+    rig.data(1, 1006, b"three");
+    rig.flags(Side::A, 2, 1011, 0, TcpFlags::RST);
+    rig.timeout(201);
+    assert_eq!(rig.a.ends, []);
+    rig.timeout(202);
+    assert_eq!((rig.a.holes, rig.a.bytes), (vec![(3, 3, HoleCause::Closed)], b"onethree".to_vec()));
+    assert_eq!(rig.a.ends, [EndReason::Reset]);
+}
+
+#[test]
+fn a_new_connection_does_not_wait_for_what_a_reset_overtook() {
+    let mut rig = Rig::new();
+    rig.data(0, 1000, b"one");
+    rig.data(1, 1006, b"three");
+    rig.flags(Side::A, 2, 1011, 0, TcpFlags::RST);
+    rig.flags(Side::A, 3, 999, 0, TcpFlags::SYN);
+    rig.data(4, 1000, b"new");
+    assert_eq!((rig.a.starts, rig.a.ends), (vec![false, true], vec![EndReason::Reset]));
+    assert_eq!(rig.a.bytes, b"onethreenew");
+}
+
+#[test]
 fn survives_a_checkpoint() {
     let mut rig = Rig::new();
     rig.data(0, 0, b"one");
@@ -301,6 +342,32 @@ proptest! {
             position += len;
         }
         prop_assert_eq!(rig.connection.held_bytes(), 0);
+    }
+
+    /// The receiver resets the connection when it has everything; a mirror that reorders shows that anywhere among the last segments.
+    #[test]
+    fn a_reset_may_overtake_anything(
+        cuts in proptest::collection::vec(1usize..3000, 1..20),
+        keys in proptest::collection::vec(0usize..12, 21),
+    ) {
+        let total: usize = cuts.iter().sum();
+        let bytes = stream(total);
+        let mut begin = 0;
+        let segments: Vec<_> = cuts.iter().map(|len| { begin += len; (begin - len)..begin }).collect();
+        let mut order: Vec<usize> = (0..=segments.len()).collect();
+        order.sort_by_key(|&n| n + keys[n]);
+        let mut rig = Rig::new();
+        rig.flags(Side::A, 0, 99, 0, TcpFlags::SYN);
+        for (now, &n) in order.iter().enumerate() {
+            let now = now as i64 * 9;
+            match segments.get(n) {
+                Some(r) => rig.data(now, 100 + r.start as u32, &bytes[r.clone()]),
+                None => rig.flags(Side::B, now, 1, 100 + total as u32, TcpFlags::RST.with(ACK)),
+            }
+        }
+        prop_assert_eq!(&rig.a.bytes, &bytes);
+        prop_assert_eq!(&rig.a.ends, &[EndReason::Reset]);
+        prop_assert!(rig.a.holes.is_empty());
     }
 
     /// Segments lost at the mirror: exactly their bytes are holes.
