@@ -7,12 +7,13 @@
 
 use std::collections::VecDeque;
 use std::error::Error;
+use std::time::{Duration, Instant};
 
 use pcap::{Active, Capture, Direction};
 use tapdeck_benches::random::Random;
 
 const HELD_MAX: usize = 64;
-const SILENCE_MS: i32 = 50;
+const SILENCE: Duration = Duration::from_millis(50);
 
 #[derive(Default)]
 struct Impairments {
@@ -110,7 +111,7 @@ fn main() -> Result<(), Box<dyn Error>> {
             .immediate_mode(true)
             .snaplen(65535)
             .buffer_size(64 << 20)
-            .timeout(SILENCE_MS)
+            .timeout(SILENCE.as_millis() as i32)
             .open()
     };
     let source = open(input)?;
@@ -119,22 +120,21 @@ fn main() -> Result<(), Box<dyn Error>> {
     let random = Random::new(impairments.seed);
     let mut forwarder = Forwarder { out: open(output)?, impairments, random, held: VecDeque::new() };
     println!("ready");
-    let mut silent_for_ms = 0;
+    // By the clock: on a busy machine a sleep of a millisecond takes several.
+    let mut last = Instant::now();
     loop {
         match source.next_packet() {
             Ok(packet) if packet.data.len() >= 14 => {
-                silent_for_ms = 0;
+                last = Instant::now();
                 let frame = packet.data.to_vec();
                 forwarder.forward(&frame);
             }
             Ok(_) => {}
             Err(pcap::Error::TimeoutExpired | pcap::Error::NoMorePackets) => {
-                std::thread::sleep(std::time::Duration::from_millis(1));
-                silent_for_ms += 1;
-                if silent_for_ms >= SILENCE_MS {
+                if last.elapsed() >= SILENCE {
                     forwarder.release_all();
-                    silent_for_ms = 0;
                 }
+                std::thread::sleep(Duration::from_millis(1));
             }
             Err(error) => return Err(error.into()),
         }
