@@ -501,6 +501,7 @@ fn a_copy_of_a_killed_store_takes_nothing_from_the_original() {
 /// Two files onto a disk that has room for a part of the first: told, nothing harmed, and it goes on where there is room.
 #[test]
 fn an_import_onto_a_full_disk_stops_and_goes_on_later() {
+    const ROOM: u64 = 48 << 20;
     let test = "an_import_onto_a_full_disk_stops_and_goes_on_later";
     let scratch = Store::empty();
     let Some(disk) = SmallDisk::mount(scratch.dir.path().join("disk"), &scratch.dir.path().join("image"), 96)
@@ -513,8 +514,11 @@ fn an_import_onto_a_full_disk_stops_and_goes_on_later() {
     // What is kept of a file is known also of one whose name is no text.
     let large = scratch.dir.path().join(OsStr::from_bytes(b"large \xff.pcap"));
     fs::rename(made_as, &large).expect("our own directory");
+    // How much room there is depends on the kind of file system.
+    let room = rustix::fs::statvfs(&disk.0).expect("it is mounted");
     let ballast = disk.0.join("ballast");
-    fs::write(&ballast, vec![1; 30 << 20]).expect("there is room");
+    let excess = (room.f_bavail * room.f_frsize).saturating_sub(ROOM);
+    fs::write(&ballast, vec![1; excess as usize]).expect("there is room");
     let store = disk.0.join("store");
     let small = lab::fixture("pcmu.pcap");
     let import = || {

@@ -457,7 +457,12 @@ async fn one_track_is_torn_down_while_the_other_plays_on() {
         let header = setup.header("Transport").expect("Transport");
         if let Some(port) = header.split("server_port=").nth(1).and_then(|p| p.split('-').next()) {
             let port: u16 = port.parse().expect("port");
-            std::net::UdpSocket::bind(("127.0.0.1", port)).expect("the port is free again");
+            // Another test may be given it for a moment.
+            let end = Instant::now() + Duration::from_secs(2);
+            while let Err(error) = std::net::UdpSocket::bind(("127.0.0.1", port)) {
+                assert!(Instant::now() < end, "port {port} is not free again: {error}");
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
         }
     }
     assert_eq!(c.ask("TEARDOWN", &format!("{url}/trackID=1"), &with("")).await.status, 200);

@@ -51,7 +51,7 @@ impl Doctor {
         if interfaces.is_empty() && !self.json.json {
             console.say(format!(
                 "no interface was checked; add -i IF (there are: {})",
-                doctor::existing_interfaces().join(", ")
+                capture::interfaces().join(", ")
             ));
         }
         if store.is_none() && !self.json.json {

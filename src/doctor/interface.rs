@@ -6,17 +6,6 @@ use std::fs;
 use std::io;
 use std::path::PathBuf;
 
-/// The names of the interfaces of this machine, in order.
-pub fn existing() -> Vec<String> {
-    let entries = fs::read_dir("/sys/class/net").into_iter().flatten().flatten();
-    let mut names: Vec<String> = entries
-        .filter(|entry| entry.path().is_dir())
-        .filter_map(|entry| entry.file_name().into_string().ok())
-        .collect();
-    names.sort();
-    names
-}
-
 /// What the given interfaces can bring together, in bytes a second, as far as their drivers say.
 pub fn wire_speed_bytes(interfaces: &[String]) -> Option<u64> {
     let mbits: u64 = interfaces.iter().filter_map(|name| attribute(name, "speed")?.parse::<u64>().ok()).sum();
@@ -30,8 +19,8 @@ fn attribute(interface: &str, name: &str) -> Option<String> {
 
 pub(super) fn examine(name: &str) -> Vec<Finding> {
     let subject = Some(name);
-    if !existing().iter().any(|known| known == name) {
-        let there = existing().join(", ");
+    if !capture::interfaces().iter().any(|known| known == name) {
+        let there = capture::interfaces().join(", ");
         return vec![
             Finding::bad("interface", subject, "there is no such interface")
                 .remedy(format!("use one of {there}; `ip link` shows them")),

@@ -74,4 +74,3 @@ pub fn examine(interfaces: &[String], store: Option<&Path>) -> Vec<Finding> {
     findings
 }
 
-pub use interface::existing as existing_interfaces;

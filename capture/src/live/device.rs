@@ -46,10 +46,11 @@ pub enum LiveError {
     Store(#[from] StoreError),
 }
 
-/// The machine's interfaces, sorted.
+/// The interfaces of this process's network namespace, sorted. `/sys/class/net` has those of the namespace that it was mounted in, which may be another.
 pub fn interfaces() -> Vec<String> {
-    let entries = std::fs::read_dir("/sys/class/net").into_iter().flatten().flatten();
-    let mut names: Vec<String> = entries.map(|e| e.file_name().to_string_lossy().into_owned()).collect();
+    let table = std::fs::read_to_string("/proc/self/net/dev").unwrap_or_default();
+    let mut names: Vec<String> =
+        table.lines().filter_map(|line| Some(line.split_once(':')?.0.trim().to_owned())).collect();
     names.sort();
     names
 }

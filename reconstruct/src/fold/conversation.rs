@@ -3,6 +3,7 @@
 //! A connection is looked into until both its directions have shown nothing of RTSP for as long as the framing is willing to
 //! search; then its packets are in the first level only.
 
+use super::continued::{Left, LeftSide};
 use super::flows::Flows;
 use super::media::{FlowFacts, Media};
 use super::probe::{self, Probe, Unannounced};
@@ -161,6 +162,33 @@ impl Conversation {
         }
     }
 
+    /// Its two ends.
+    pub fn ends(&self) -> [SocketAddr; 2] {
+        let [a, b] = &self.inside.sides;
+        [a.from, b.from]
+    }
+
+    /// Nothing of it was handled yet.
+    pub fn is_new(&self) -> bool {
+        self.acks == [0; 2] && self.inside.newest().is_none()
+    }
+
+    /// What an earlier source had of the connection goes on.
+    pub fn go_on(&mut self, left: Left) {
+        let Self { connection, inside, .. } = self;
+        *connection = left.connection;
+        for (side, left) in [Side::A, Side::B].into_iter().zip(left.sides) {
+            match left {
+                Some(LeftSide { framing, recent }) => {
+                    let direction = &mut inside.sides[index(side)];
+                    (direction.framing, direction.recent) = (framing, recent);
+                }
+                None => connection.begin_anew(side),
+            }
+        }
+        inside.rtsp = true;
+    }
+
     /// A segment of `from`.
     pub fn handle(
         &mut self,
@@ -217,6 +245,13 @@ impl Conversation {
         if let Some(RecentPacket { tap, shard, .. }) = inside.newest() {
             let mut context = Context { world, flows, tap, shard };
             connection.finish(&mut |side, event| inside.handle(side, event, *last, &mut context));
+            if end == SessionEnd::SourceEnd {
+                let max = context.world.limits.connections_max;
+                inside
+                    .leave(connection, *last)
+                    .into_iter()
+                    .for_each(|left| context.world.left.keep(left, max));
+            }
             for side in [Side::A, Side::B] {
                 inside.feed(side, &Input::Finish, &mut context);
             }
@@ -237,6 +272,20 @@ impl Inside {
             sides: [Direction::new(a, b), Direction::new(b, a)],
             rtsp: false,
         }
+    }
+
+    /// What a source that goes on with the connection needs. A frame that is begun is not cut then.
+    fn leave(&mut self, connection: &Connection, last: CaptureTime) -> Option<Left> {
+        if !self.rtsp {
+            return None;
+        }
+        let ends = [self.sides[0].from, self.sides[1].from];
+        let sides = [Side::A, Side::B].map(|side| {
+            let Direction { framing, recent, .. } = &mut self.sides[index(side)];
+            let framing = framing.left().filter(|_| connection.direction(side).is_open())?;
+            Some(LeftSide { framing, recent: recent.clone() })
+        });
+        sides.iter().any(Option::is_some).then(|| Left { ends, last, connection: connection.clone(), sides })
     }
 
     /// The last packet with payload, of either side.

@@ -11,6 +11,7 @@
 
 mod assign;
 mod bindings;
+mod continued;
 mod conversation;
 mod descriptor;
 mod engine;

@@ -194,6 +194,8 @@ pub fn note_kinds(fold: &mut Fold) {
 
 /// The end: everything open is closed and forgotten, streams stay.
 pub fn end_all(fold: &mut Fold, end: SessionEnd) {
+    let idle = fold.world.limits.connection_idle;
+    fold.world.left.forget_before(fold.now.minus(idle));
     let all: Vec<u32> = fold.conversations.iter().map(|(at, _)| at).collect();
     for at in all {
         remove_conversation(fold, at, end);

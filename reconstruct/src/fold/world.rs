@@ -2,6 +2,7 @@
 
 use super::Limits;
 use super::bindings::Bindings;
+use super::continued::LeftConnections;
 use super::losses::Losses;
 use super::output::{FoldEvent, FoldStats, Output};
 use super::session::Session;
@@ -25,6 +26,8 @@ pub struct World {
     pub streams: Streams,
     pub bindings: Bindings,
     pub losses: Losses,
+    /// Connections of sources before.
+    pub left: LeftConnections,
     pub stats: FoldStats,
     /// Packets kept until it is clear whether they are RTP.
     pub early: usize,
@@ -47,6 +50,7 @@ impl World {
             streams: Streams::default(),
             bindings: Bindings::default(),
             losses: Losses::default(),
+            left: LeftConnections::default(),
             stats: FoldStats::default(),
             early: 0,
             mac: None,
@@ -65,6 +69,7 @@ impl World {
             streams,
             bindings: _,
             losses,
+            left,
             stats,
             early: _,
             mac: _,
@@ -75,6 +80,7 @@ impl World {
         self.stats = *stats;
         self.streams = std::mem::take(streams);
         self.losses = std::mem::take(losses);
+        self.left = std::mem::take(left);
         self.out = std::mem::take(out);
     }
 

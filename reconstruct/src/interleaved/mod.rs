@@ -178,6 +178,11 @@ impl Interleaved {
         }
     }
 
+    /// What can go on where another capture goes on with the byte stream: where the next frame begins is known, or it is within one.
+    pub fn left(&self) -> Option<Self> {
+        matches!(self.state, State::Boundary | State::Header(_) | State::Frame).then(|| self.clone())
+    }
+
     /// Bytes kept for a search.
     pub fn held_bytes(&self) -> usize {
         if let State::Searching(search) = &self.state { search.held() } else { 0 }

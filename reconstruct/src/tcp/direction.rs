@@ -103,6 +103,16 @@ impl Direction {
         self.held_bytes
     }
 
+    /// Whether bytes are expected.
+    pub fn is_open(&self) -> bool {
+        self.phase == Phase::Open
+    }
+
+    /// From the next byte to the one of this number, while bytes are expected.
+    pub fn steps_to(&self, seq: u32) -> Option<i32> {
+        self.is_open().then(|| seq.wrapping_sub(self.next_seq) as i32)
+    }
+
     /// Whether a segment with RST resets the connection.
     pub fn is_reset_by(&self, segment: &Segment<'_>) -> bool {
         let near = (segment.seq.wrapping_sub(self.next_seq) as i32).unsigned_abs() < FAR as u32;

@@ -166,6 +166,33 @@ impl Connection {
         }
     }
 
+    /// Whether `segment` of `from` goes on with the connection: it is where either direction had come to, or less than `ahead` bytes further,
+    /// or not more than `behind` bytes before.
+    pub fn is_gone_on_with(&self, from: Side, segment: &Segment<'_>, behind: u32, ahead: u32) -> bool {
+        let near = |side: Side, seq: u32| {
+            let steps = self.direction(side).steps_to(seq);
+            steps.is_none_or(|steps| steps < ahead as i32 && steps >= -(behind as i32))
+        };
+        self.reset.is_none()
+            && segment.flags.0 & (TcpFlags::SYN.0 | TcpFlags::RST.0) == 0
+            && near(from, segment.seq)
+            && (!segment.flags.has(TcpFlags::ACK) || near(from.other(), segment.ack))
+    }
+
+    /// The same with its ends named the other way round.
+    #[must_use]
+    pub fn turned(self) -> Self {
+        Self { from_a: self.from_b, from_b: self.from_a, reset: self.reset }
+    }
+
+    /// What `side` sends is begun anew with its next bytes.
+    pub fn begin_anew(&mut self, side: Side) {
+        match side {
+            Side::A => self.from_a = Direction::default(),
+            Side::B => self.from_b = Direction::default(),
+        }
+    }
+
     /// Bytes held in both directions.
     pub fn held_bytes(&self) -> usize {
         self.from_a.held_bytes() + self.from_b.held_bytes()
