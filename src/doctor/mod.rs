@@ -73,4 +73,3 @@ pub fn examine(interfaces: &[String], store: Option<&Path>) -> Vec<Finding> {
     }
     findings
 }
-
