@@ -53,7 +53,10 @@ fn recorded(
 }
 
 fn retransmitted(lab: &Lab) -> u64 {
-    let counter = lab.at("cam1", "nstat").args(["-az", "TcpRetransSegs"]).output().expect("nstat");
+    let mut nstat = lab.at("cam1", "nstat");
+    // Its own place to remember in may be another user's.
+    nstat.args(["-az", "TcpRetransSegs"]).env("NSTAT_HISTORY", lab.dir().join("nstat"));
+    let counter = nstat.output().expect("nstat");
     let said = text(&counter.stdout);
     let line = said.lines().find(|l| l.starts_with("TcpRetransSegs")).unwrap_or_else(|| panic!("{said}"));
     line.split_whitespace().nth(1).and_then(|n| n.parse().ok()).expect("a count")
