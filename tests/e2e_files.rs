@@ -152,6 +152,34 @@ fn a_capture_in_many_files_is_one_stream() {
     }
 }
 
+/// A file that is imported once more, or after the one behind it, is none that goes on with what was imported before.
+#[test]
+fn an_interleaved_file_again_or_behind_its_next_is_whole() {
+    for fixture_name in ["gst-tcp-h264.pcap", "live555-tcp-h265.pcap"] {
+        let (store, (header, records)) = (Store::empty(), split(fixture_name));
+        let (first, second) = records.split_at(records.len() / 2);
+        let first = write(&store, "first.pcap", header.clone(), first.to_vec());
+        let second = write(&store, "second.pcap", header, second.to_vec());
+        let packets = |store: &Store| {
+            let of = |stream: Value| stream["packets"].as_u64().expect("a number");
+            store.streams().into_iter().map(of).sum::<u64>()
+        };
+        let alone = [&first, &second].map(|file| packets(&Store::import(std::slice::from_ref(file))));
+        let both = alone[0] + alone[1];
+        store.add(std::slice::from_ref(&second));
+        store.add(std::slice::from_ref(&first));
+        assert_eq!(packets(&store), both, "{fixture_name}");
+        // Where the second comes behind the first, they have the packet that lies in both as well.
+        let shared = |packets: u64| packets == both || packets == both + 1;
+        for file in [&second, &first] {
+            run(&["import", path_text(file), "--again", "--store", store.at()]);
+            assert!(shared(packets(&store)), "{fixture_name}, {} again: {}", file.display(), packets(&store));
+        }
+        run(&["reindex", "--store", store.at()]);
+        assert!(shared(packets(&store)), "{fixture_name} anew: {}", packets(&store));
+    }
+}
+
 /// Between two copies of a packet, where the last few packets alone are in the second file.
 #[test]
 fn a_border_between_files_may_lie_anywhere() {

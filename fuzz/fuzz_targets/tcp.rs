@@ -40,5 +40,5 @@ fuzz_target!(|data: &[u8]| {
         connection.handle_segment(&limits, side, &segment, &mut sink);
         assert!(connection.held_bytes() <= 2 * (2000 + 255));
     }
-    connection.finish(&mut sink);
+    connection.finish(CaptureTime::from_nanos(now), &mut sink);
 });

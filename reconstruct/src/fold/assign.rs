@@ -6,8 +6,9 @@ use super::engine::Fold;
 use super::flows::Role;
 use super::udp::Datagrams;
 use crate::model::FlowKey;
-use crate::tcp::Side;
+use crate::tcp::{Header, Side};
 use crate::wire::{IpPair, TcpFlags};
+use capture::CaptureTime;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
 /// Fragmented datagrams of which the flow is remembered for the fragments that follow the first.
@@ -81,7 +82,9 @@ impl Fold {
         let role = match d.detail {
             _ if key.proto == PROTO_NONE => Role::Ignored,
             Detail::Udp => Role::Udp(self.datagrams.insert(Datagrams::new(a, b, self.now))),
-            Detail::Tcp { .. } => self.assign_tcp(&key, a, b),
+            Detail::Tcp { seq, ack, flags } => {
+                self.assign_tcp(&key, a, b, d.time, &Header { seq, ack, flags })
+            }
             // The flow may be that of whole datagrams as well.
             Detail::Fragment { .. } => Role::New,
             Detail::Other => Role::Ignored,
@@ -97,7 +100,14 @@ impl Fold {
         role
     }
 
-    fn assign_tcp(&mut self, key: &FlowKey, a: SocketAddr, b: SocketAddr) -> Role {
+    fn assign_tcp(
+        &mut self,
+        key: &FlowKey,
+        a: SocketAddr,
+        b: SocketAddr,
+        time: CaptureTime,
+        first: &Header,
+    ) -> Role {
         let back =
             FlowKey { src: key.dst, dst: key.src, sport: key.dport, dport: key.sport, proto: key.proto };
         let other =
@@ -111,7 +121,11 @@ impl Fold {
             self.world.stats.connections_over_bound += 1;
             return Role::Ignored;
         }
-        Role::Tcp { conversation: self.conversations.insert(Conversation::new(a, b, self.now)), from_a: true }
+        let mut conversation = Conversation::new(a, b, self.now);
+        if let Some(left) = self.world.left.take([a, b], time, first) {
+            conversation.go_on(left);
+        }
+        Role::Tcp { conversation: self.conversations.insert(conversation), from_a: true }
     }
 }
 

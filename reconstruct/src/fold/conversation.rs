@@ -48,6 +48,8 @@ struct Inside {
     dialogue: Dialogue,
     dealings: Dealings,
     sides: [Direction; 2],
+    /// Where the last packet with payload was captured.
+    place: Option<(TapId, ShardId)>,
     /// Something of RTSP was seen.
     rtsp: bool,
 }
@@ -162,17 +164,6 @@ impl Conversation {
         }
     }
 
-    /// Its two ends.
-    pub fn ends(&self) -> [SocketAddr; 2] {
-        let [a, b] = &self.inside.sides;
-        [a.from, b.from]
-    }
-
-    /// Nothing of it was handled yet.
-    pub fn is_new(&self) -> bool {
-        self.acks == [0; 2] && self.inside.newest().is_none()
-    }
-
     /// What an earlier source had of the connection goes on.
     pub fn go_on(&mut self, left: Left) {
         let Self { connection, inside, .. } = self;
@@ -204,6 +195,7 @@ impl Conversation {
         let Self { connection, inside, acks, .. } = self;
         if !segment.payload.bytes.is_empty() {
             inside.sides[index(from)].remember(captured, connection.direction(from).held_segments());
+            inside.place = Some((captured.tap, segment.payload.at.shard));
         }
         let acked = &mut acks[index(from)];
         if segment.ack.wrapping_sub(*acked) as i32 > 0 || *acked == 0 {
@@ -233,7 +225,7 @@ impl Conversation {
         if connection.deadline(limits).is_none_or(|deadline| deadline > now) {
             return;
         }
-        let Some(RecentPacket { tap, shard, .. }) = inside.newest() else { return };
+        let Some((tap, shard)) = inside.place else { return };
         let mut context = Context { world, flows, tap, shard };
         connection
             .handle_timeout(limits, now, &mut |side, event| inside.handle(side, event, now, &mut context));
@@ -242,15 +234,14 @@ impl Conversation {
     /// Nothing more will come: the connection is given up, or the source is at its end.
     pub fn finish(&mut self, end: SessionEnd, flows: &Flows, world: &mut World) {
         let Self { connection, inside, last, .. } = self;
-        if let Some(RecentPacket { tap, shard, .. }) = inside.newest() {
+        if let Some((tap, shard)) = inside.place {
             let mut context = Context { world, flows, tap, shard };
-            connection.finish(&mut |side, event| inside.handle(side, event, *last, &mut context));
-            if end == SessionEnd::SourceEnd {
-                let max = context.world.limits.connections_max;
-                inside
-                    .leave(connection, *last)
-                    .into_iter()
-                    .for_each(|left| context.world.left.keep(left, max));
+            connection.finish(*last, &mut |side, event| inside.handle(side, event, *last, &mut context));
+            if end == SessionEnd::SourceEnd
+                && let Some((ends, left)) = inside.leave(connection, *last)
+                && !context.world.left.keep(ends, left)
+            {
+                context.world.stats.left_over_bound += 1;
             }
             for side in [Side::A, Side::B] {
                 inside.feed(side, &Input::Finish, &mut context);
@@ -270,27 +261,24 @@ impl Inside {
             dialogue: Dialogue::new(a, b),
             dealings: Dealings::new(a, b),
             sides: [Direction::new(a, b), Direction::new(b, a)],
+            place: None,
             rtsp: false,
         }
     }
 
-    /// What a source that goes on with the connection needs. A frame that is begun is not cut then.
-    fn leave(&mut self, connection: &Connection, last: CaptureTime) -> Option<Left> {
+    /// What a source that goes on with the connection needs. A frame that is begun goes with it.
+    fn leave(&mut self, connection: &Connection, last: CaptureTime) -> Option<([SocketAddr; 2], Left)> {
         if !self.rtsp {
             return None;
         }
         let ends = [self.sides[0].from, self.sides[1].from];
         let sides = [Side::A, Side::B].map(|side| {
             let Direction { framing, recent, .. } = &mut self.sides[index(side)];
-            let framing = framing.left().filter(|_| connection.direction(side).is_open())?;
-            Some(LeftSide { framing, recent: recent.clone() })
+            let goes_on = framing.can_go_on() && connection.direction(side).is_open();
+            goes_on.then(|| LeftSide { framing: std::mem::take(framing), recent: recent.clone() })
         });
-        sides.iter().any(Option::is_some).then(|| Left { ends, last, connection: connection.clone(), sides })
-    }
-
-    /// The last packet with payload, of either side.
-    fn newest(&self) -> Option<RecentPacket> {
-        self.sides.iter().find_map(|d| d.recent.last())
+        let left = Left { last, connection: connection.clone(), sides };
+        left.sides.iter().any(Option::is_some).then_some((ends, left))
     }
 
     fn outlook(&self) -> Outlook {
@@ -371,7 +359,7 @@ impl Inside {
     /// Runs the framing of a side and takes what it finds.
     #[inline]
     fn feed(&mut self, side: Side, input: &Input<'_>, context: &mut Context<'_>) {
-        let Self { dialogue, dealings, sides, rtsp } = self;
+        let Self { dialogue, dealings, sides, rtsp, .. } = self;
         let Direction { from, to, flow, framing, text, recent, probes, .. } = &mut sides[index(side)];
         let mut way = Way { from: *from, to: *to, flow: *flow, recent, probes, dealings };
         let sink = &mut |event: &InterleavedEvent<'_>| match *event {

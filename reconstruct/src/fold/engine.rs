@@ -441,12 +441,6 @@ impl Fold {
         let payload = Slice { bytes: d.payload(data), at, time: d.time };
         let segment = Segment { seq, ack, flags, payload: &payload, len_on_wire: d.payload_len };
         let captured = Captured { tap: place.tap, entry, number, segment };
-        if !world.left.is_empty()
-            && talk.is_new()
-            && let Some(left) = world.left.take(talk.ends(), &captured.segment, world.limits.connection_idle)
-        {
-            talk.go_on(left);
-        }
         let side = if from_a { Side::A } else { Side::B };
         if talk.handle(tcp_limits, side, &captured, flows, world) == Outlook::Hopeless {
             let both: Vec<u32> = talk.flows().collect();

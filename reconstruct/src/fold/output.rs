@@ -109,6 +109,8 @@ pub struct FoldStats {
     pub flows_over_bound: u64,
     /// TCP connections that were not looked into, because [`super::Limits::connections_max`] was reached.
     pub connections_over_bound: u64,
+    /// TCP connections that were open at the end of a source and that a later one can't go on with, because so many were.
+    pub left_over_bound: u64,
     /// RTP sources without a stream, because [`super::Limits::streams_max`] was reached.
     pub streams_over_bound: u64,
     /// RTP sources of one track beyond [`super::Limits::sources_per_track_max`]: the quietest made room.

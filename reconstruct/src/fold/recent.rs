@@ -41,11 +41,6 @@ impl Recent {
         self.carriers.push(packet.carrier);
     }
 
-    /// The last one.
-    pub fn last(&self) -> Option<RecentPacket> {
-        self.iter().next_back()
-    }
-
     fn iter(&self) -> impl DoubleEndedIterator<Item = RecentPacket> + ExactSizeIterator {
         let packet = |(&(tap, shard, entry), &carrier): (&(TapId, ShardId, u32), &Carrier)| RecentPacket {
             tap,
@@ -151,7 +146,7 @@ mod tests {
         for entry in 0..1000 {
             recent.push(packet(entry), 5);
             assert!(recent.iter().len() == 6.min(entry as usize + 1) && recent.places.capacity() <= 16);
-            assert_eq!(recent.last().map(|p| p.entry), Some(entry));
+            assert_eq!(recent.iter().next_back().map(|p| p.entry), Some(entry));
         }
         assert_eq!(carriers(&recent, &[996, 997, 998]), (vec![996, 997, 998], TapId(0)));
         assert_eq!(carriers(&recent, &[999, 997, 998]), (vec![999, 997, 998], TapId(0)));

@@ -283,6 +283,7 @@ fn tell(driver: &mut Driver, shared: &Shared, live: bool) {
         unreadable_bytes: driver.unreadable_bytes,
         over_bound: stats.flows_over_bound
             + stats.connections_over_bound
+            + stats.left_over_bound
             + stats.streams_over_bound
             + stats.sources_over_bound,
     };

@@ -178,9 +178,9 @@ impl Interleaved {
         }
     }
 
-    /// What can go on where another capture goes on with the byte stream: where the next frame begins is known, or it is within one.
-    pub fn left(&self) -> Option<Self> {
-        matches!(self.state, State::Boundary | State::Header(_) | State::Frame).then(|| self.clone())
+    /// Whether it can go on where another capture goes on with the byte stream: where the next frame begins is known, or it is within one.
+    pub fn can_go_on(&self) -> bool {
+        matches!(self.state, State::Boundary | State::Header(_) | State::Frame)
     }
 
     /// Bytes kept for a search.

@@ -73,6 +73,8 @@ pub struct Direction {
     hole_since: CaptureTime,
     /// Positions up to which the receiver acknowledged, all beyond `position`, ascending, each with the time when it was seen.
     acks: VecDeque<(u64, CaptureTime)>,
+    /// Everything before this position was sent, as the reset says that came before it.
+    expected: u64,
     /// The position after the last byte.
     fin: Option<u64>,
     run: Run,
@@ -111,6 +113,11 @@ impl Direction {
     /// From the next byte to the one of this number, while bytes are expected.
     pub fn steps_to(&self, seq: u32) -> Option<i32> {
         self.is_open().then(|| seq.wrapping_sub(self.next_seq) as i32)
+    }
+
+    /// Whether a number is nowhere near what is expected.
+    pub fn is_far(&self, seq: u32) -> bool {
+        self.steps_to(seq).is_some_and(|steps| steps.unsigned_abs() >= FAR as u32)
     }
 
     /// Whether a segment with RST resets the connection.
@@ -237,14 +244,22 @@ impl Direction {
                 self.acks.push_back((to, now));
             }
         }
-        if self.awaits_data() {
+        if !(self.held.is_empty() && self.acks.is_empty()) {
             self.give_up(limits, now, sink);
+        }
+    }
+
+    /// All before this number was sent, whether it was received or not.
+    pub fn expect_until(&mut self, seq: u32) {
+        if let Some(steps @ 1..FAR) = self.steps_to(seq) {
+            self.expected = self.expected.max(self.position + u64::from(steps.unsigned_abs()));
         }
     }
 
     /// Whether bytes are known to have been sent that did not come yet.
     pub fn awaits_data(&self) -> bool {
-        !(self.held.is_empty() && self.acks.is_empty())
+        let known = self.expected > self.position || !self.acks.is_empty() || !self.held.is_empty();
+        self.is_open() && known
     }
 
     /// The connection was reset by either side.

@@ -43,6 +43,17 @@ impl Default for TcpLimits {
     }
 }
 
+/// What a segment's header says.
+#[derive(Clone, Copy, Debug)]
+pub struct Header {
+    /// Sequence number as it stands in the header.
+    pub seq: u32,
+    /// Acknowledgement number.
+    pub ack: u32,
+    /// Flags.
+    pub flags: TcpFlags,
+}
+
 /// A captured segment.
 #[derive(Clone, Copy, Debug)]
 pub struct Segment<'a> {
@@ -166,17 +177,16 @@ impl Connection {
         }
     }
 
-    /// Whether `segment` of `from` goes on with the connection: it is where either direction had come to, or less than `ahead` bytes further,
-    /// or not more than `behind` bytes before.
-    pub fn is_gone_on_with(&self, from: Side, segment: &Segment<'_>, behind: u32, ahead: u32) -> bool {
-        let near = |side: Side, seq: u32| {
-            let steps = self.direction(side).steps_to(seq);
-            steps.is_none_or(|steps| steps < ahead as i32 && steps >= -(behind as i32))
+    /// Whether a segment of `from` goes on with the connection: it and what it acknowledges are less than `apart` bytes from where that had come to.
+    pub fn is_gone_on_with(&self, from: Side, header: &Header, apart: u32) -> bool {
+        let near = |side: Side, number: u32| {
+            let steps = self.direction(side).steps_to(number);
+            steps.is_none_or(|steps| steps.unsigned_abs() < apart)
         };
-        self.reset.is_none()
-            && segment.flags.0 & (TcpFlags::SYN.0 | TcpFlags::RST.0) == 0
-            && near(from, segment.seq)
-            && (!segment.flags.has(TcpFlags::ACK) || near(from.other(), segment.ack))
+        !header.flags.has(TcpFlags::SYN)
+            && !header.flags.has(TcpFlags::RST)
+            && near(from, header.seq)
+            && (!header.flags.has(TcpFlags::ACK) || near(from.other(), header.ack))
     }
 
     /// The same with its ends named the other way round.
@@ -210,8 +220,8 @@ impl Connection {
         const SYN_RST: u8 = TcpFlags::SYN.0 | TcpFlags::RST.0;
         let now = segment.payload.time;
         let unusual = segment.flags.0 & SYN_RST != 0 || self.reset.is_some();
-        if unusual && segment.flags.has(TcpFlags::SYN) {
-            // What is missing of the connection before is not in the next one.
+        if unusual && (segment.flags.has(TcpFlags::SYN) || self.direction(from).is_far(segment.seq)) {
+            // Another connection: what is missing of the one before is not in it.
             self.carry_out_reset(now, sink);
         }
         let resets = unusual && segment.flags.has(TcpFlags::RST) && self.direction(from).is_reset_by(segment);
@@ -219,19 +229,25 @@ impl Connection {
             Side::A => (&mut self.from_a, &mut self.from_b),
             Side::B => (&mut self.from_b, &mut self.from_a),
         };
-        own.handle_segment(limits, segment, &mut |e| sink(from, e));
-        if segment.flags.has(TcpFlags::ACK) {
-            other.handle_ack(limits, now, segment.ack, &mut |e| sink(from.other(), e));
+        if resets {
+            // Up to there either side had sent: what is not here yet was overtaken.
+            own.expect_until(segment.seq);
+            if segment.flags.has(TcpFlags::ACK) {
+                other.expect_until(segment.ack);
+            }
+            self.reset.get_or_insert(now);
+        } else {
+            own.handle_segment(limits, segment, &mut |e| sink(from, e));
+            if segment.flags.has(TcpFlags::ACK) {
+                other.handle_ack(limits, now, segment.ack, &mut |e| sink(from.other(), e));
+            }
         }
         if unusual {
-            if resets {
-                self.reset.get_or_insert(now);
-            }
             self.reset_when_due(limits, now, sink);
         }
     }
 
-    /// What either side had sent until the reset comes before the end of both.
+    /// Ends both sides when all is there that they had sent until the reset, or does not come any more.
     fn reset_when_due(
         &mut self,
         limits: &TcpLimits,
@@ -248,9 +264,11 @@ impl Connection {
         }
     }
 
+    /// What either side had sent comes before the end of both.
     fn carry_out_reset(&mut self, now: CaptureTime, sink: &mut impl FnMut(Side, &TcpEvent<'_>)) {
         if self.reset.take().is_some() {
-            self.finish(sink);
+            self.from_a.finish(&mut |e| sink(Side::A, e));
+            self.from_b.finish(&mut |e| sink(Side::B, e));
             self.from_a.handle_reset(now, &mut |e| sink(Side::A, e));
             self.from_b.handle_reset(now, &mut |e| sink(Side::B, e));
         }
@@ -275,8 +293,9 @@ impl Connection {
         self.reset_when_due(limits, now, sink);
     }
 
-    /// The capture ends: hands on what is held, with its holes.
-    pub fn finish(&mut self, sink: &mut impl FnMut(Side, &TcpEvent<'_>)) {
+    /// The capture ends: hands on what is held, with its holes, and a reset that waits for what it overtook.
+    pub fn finish(&mut self, now: CaptureTime, sink: &mut impl FnMut(Side, &TcpEvent<'_>)) {
+        self.carry_out_reset(now, sink);
         self.from_a.finish(&mut |e| sink(Side::A, e));
         self.from_b.finish(&mut |e| sink(Side::B, e));
     }

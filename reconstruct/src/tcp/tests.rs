@@ -276,14 +276,43 @@ fn what_a_reset_overtook_and_never_came_is_missing() {
 
 #[test]
 fn a_new_connection_does_not_wait_for_what_a_reset_overtook() {
+    for syn in [true, false] {
+        let mut rig = Rig::new();
+        rig.data(0, 1000, b"one");
+        rig.data(1, 1006, b"three");
+        rig.flags(Side::A, 2, 1011, 0, TcpFlags::RST);
+        if syn {
+            rig.flags(Side::A, 3, 999_999_999, 0, TcpFlags::SYN);
+        }
+        rig.data(4, 1_000_000_000, b"new");
+        rig.data(300, 1_000_000_003, b"er");
+        assert_eq!((rig.a.starts, rig.a.ends), (vec![false, syn], vec![EndReason::Reset]));
+        assert_eq!(rig.a.bytes, b"onethreenewer");
+    }
+}
+
+#[test]
+fn a_reset_that_acknowledges_what_was_never_sent_invents_no_hole() {
     let mut rig = Rig::new();
     rig.data(0, 1000, b"one");
-    rig.data(1, 1006, b"three");
-    rig.flags(Side::A, 2, 1011, 0, TcpFlags::RST);
-    rig.flags(Side::A, 3, 999, 0, TcpFlags::SYN);
-    rig.data(4, 1000, b"new");
-    assert_eq!((rig.a.starts, rig.a.ends), (vec![false, true], vec![EndReason::Reset]));
-    assert_eq!(rig.a.bytes, b"onethreenew");
+    rig.flags(Side::B, 2, 10, 1003 + (10 << 20), TcpFlags::RST.with(ACK));
+    rig.timeout(300);
+    assert_eq!((rig.a.holes, rig.a.ends), (vec![], vec![EndReason::Reset]));
+}
+
+#[test]
+fn a_reset_that_waits_is_carried_out_at_the_end() {
+    let mut rig = Rig::new();
+    rig.data(0, 1000, b"one");
+    rig.flags(Side::B, 2, 10, 1009, TcpFlags::RST.with(ACK));
+    assert_eq!(rig.a.ends, []);
+    let a = &mut rig.a;
+    rig.connection.finish(ms(3), &mut |side, e| {
+        if side == Side::A {
+            a.add(e)
+        }
+    });
+    assert_eq!(rig.a.ends, [EndReason::Reset]);
 }
 
 #[test]
@@ -344,11 +373,13 @@ proptest! {
         prop_assert_eq!(rig.connection.held_bytes(), 0);
     }
 
-    /// The receiver resets the connection when it has everything; a mirror that reorders shows that anywhere among the last segments.
+    /// The receiver resets the connection when it has everything, or the sender when it has sent it; a mirror that reorders shows that anywhere
+    /// among the last segments.
     #[test]
     fn a_reset_may_overtake_anything(
         cuts in proptest::collection::vec(1usize..3000, 1..20),
         keys in proptest::collection::vec(0usize..12, 21),
+        by_sender in any::<bool>(),
     ) {
         let total: usize = cuts.iter().sum();
         let bytes = stream(total);
@@ -362,6 +393,7 @@ proptest! {
             let now = now as i64 * 9;
             match segments.get(n) {
                 Some(r) => rig.data(now, 100 + r.start as u32, &bytes[r.clone()]),
+                None if by_sender => rig.flags(Side::A, now, 100 + total as u32, 0, TcpFlags::RST),
                 None => rig.flags(Side::B, now, 1, 100 + total as u32, TcpFlags::RST.with(ACK)),
             }
         }

@@ -373,6 +373,36 @@ fn a_frame_that_two_recordings_have_a_part_of_each_is_whole() {
 }
 
 #[test]
+fn another_capture_of_the_same_connection_is_not_taken_for_what_goes_on() {
+    let mut w = Wire::at(1_000);
+    interleaved_session(&mut w, 40_000, 0xaaaa, 10, 60);
+    let frames = &w.frames;
+    let begin = frames.iter().position(|f| f.data.len() == 14 + 20 + 20 + 700).expect("a full segment");
+    let (third, half) = (begin + (frames.len() - begin) / 3, begin + (frames.len() - begin) / 2);
+    let alone = |part: &[Captured]| fold(part).sum(0, |p| p.packets);
+    let after = |first: &[Captured], then: &[Captured]| {
+        let mut bench = Bench::new();
+        bench.take_all(first);
+        bench.next_source();
+        bench.take_all(then);
+        let out = bench.finish();
+        (0..out.streams.len())
+            .filter(|s| out.streams[*s].codec == Some(Codec::H264))
+            .map(|s| out.sum(s, |p| p.packets))
+            .sum::<u64>()
+    };
+    let lossy: Vec<Captured> =
+        frames.iter().enumerate().filter(|(n, _)| n % 9 != 8).map(|(_, f)| f.clone()).collect();
+    // The part before; the same again; the whole; one that begins within it; the same from another tap that lost some of it.
+    assert_eq!(after(&frames[half..], &frames[..half]), alone(&frames[half..]) + alone(&frames[..half]));
+    assert_eq!(after(&frames[..half], &frames[..half]), 2 * alone(&frames[..half]));
+    assert_eq!(after(&frames[..half], frames), alone(&frames[..half]) + alone(frames));
+    assert_eq!(after(&frames[..half], &frames[third..]), alone(&frames[..half]) + alone(&frames[third..]));
+    assert_eq!(after(&lossy, frames), alone(&lossy) + alone(frames));
+    assert_eq!(after(frames, &lossy), alone(frames) + alone(&lossy));
+}
+
+#[test]
 fn a_frame_whose_end_nobody_recorded_is_counted() {
     let mut w = Wire::at(1_000);
     interleaved_session(&mut w, 40_000, 0xaaaa, 10, 400);
