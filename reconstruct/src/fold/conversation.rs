@@ -48,7 +48,7 @@ struct Inside {
     dialogue: Dialogue,
     dealings: Dealings,
     sides: [Direction; 2],
-    /// Where the last packet with payload was captured.
+    /// Where the last packet was captured.
     place: Option<(TapId, ShardId)>,
     /// Something of RTSP was seen.
     rtsp: bool,
@@ -193,9 +193,9 @@ impl Conversation {
         let now = segment.payload.time;
         self.last = self.last.max(now);
         let Self { connection, inside, acks, .. } = self;
+        inside.place = Some((captured.tap, segment.payload.at.shard));
         if !segment.payload.bytes.is_empty() {
             inside.sides[index(from)].remember(captured, connection.direction(from).held_segments());
-            inside.place = Some((captured.tap, segment.payload.at.shard));
         }
         let acked = &mut acks[index(from)];
         if segment.ack.wrapping_sub(*acked) as i32 > 0 || *acked == 0 {
@@ -239,9 +239,8 @@ impl Conversation {
             connection.finish(*last, &mut |side, event| inside.handle(side, event, *last, &mut context));
             if end == SessionEnd::SourceEnd
                 && let Some((ends, left)) = inside.leave(connection, *last)
-                && !context.world.left.keep(ends, left)
             {
-                context.world.stats.left_over_bound += 1;
+                context.world.stats.left_over_bound += context.world.left.keep(ends, left);
             }
             for side in [Side::A, Side::B] {
                 inside.feed(side, &Input::Finish, &mut context);
@@ -275,7 +274,11 @@ impl Inside {
         let sides = [Side::A, Side::B].map(|side| {
             let Direction { framing, recent, .. } = &mut self.sides[index(side)];
             let goes_on = framing.can_go_on() && connection.direction(side).is_open();
-            goes_on.then(|| LeftSide { framing: std::mem::take(framing), recent: recent.clone() })
+            goes_on.then(|| {
+                let framing = std::mem::take(framing);
+                let begun = framing.pieces_under_way() > 0;
+                LeftSide { framing, recent: if begun { recent.clone() } else { Recent::default() } }
+            })
         });
         let left = Left { last, connection: connection.clone(), sides };
         left.sides.iter().any(Option::is_some).then_some((ends, left))

@@ -25,7 +25,7 @@ use std::net::SocketAddr;
 use std::slice::from_ref;
 
 /// The state's layout. One of another layout is not read: a `reindex` makes it anew.
-const STATE_VERSION: u32 = 7;
+const STATE_VERSION: u32 = 8;
 
 /// Where a packet was captured.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -109,7 +109,7 @@ fn expire(fold: &mut Fold) {
     }
     end_idle_sessions(fold, now);
     forget_sessions(fold, now);
-    fold.world.left.expire(now, limits.connection_idle);
+    fold.world.left.expire(now);
     note_kinds(fold);
     let Fold { flows, world, hasher, .. } = fold;
     flows.expire(since(limits.flow_idle), hasher, &mut world.out.batch);
@@ -195,7 +195,9 @@ pub fn note_kinds(fold: &mut Fold) {
 
 /// The end: everything open is closed and forgotten, streams stay.
 pub fn end_all(fold: &mut Fold, end: SessionEnd) {
-    fold.world.left.make_room(fold.conversations.len());
+    if fold.now != CaptureTime::MIN {
+        fold.world.left.expire(fold.now);
+    }
     let all: Vec<u32> = fold.conversations.iter().map(|(at, _)| at).collect();
     for at in all {
         remove_conversation(fold, at, end);

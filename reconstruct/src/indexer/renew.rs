@@ -65,6 +65,8 @@ struct Place {
     renewal: Renewal,
     ready: Option<Box<Renewed>>,
     thread: Option<JoinHandle<()>>,
+    /// Removes the index that was exchanged, which lies where the next new one is to be made.
+    removing: Option<JoinHandle<()>>,
 }
 
 /// Where the two threads meet.
@@ -93,7 +95,9 @@ impl Renewing {
         }
         let store = store.clone();
         let (theirs, stop) = (self.place.clone(), self.stop.clone());
+        let removing = place.removing.take();
         let body = move || {
+            removing.map(JoinHandle::join);
             capture::lower_priority(NICE);
             let mut progress = |done, total| guard(&theirs).renewal = Renewal::Running { done, total };
             let work = AssertUnwindSafe(|| make_or_again(&store, source, &stop, &mut progress));
@@ -227,10 +231,13 @@ impl Renewed {
                 // What retention deleted at this very moment.
                 drop_deleted(store, index)?;
                 take_over_kept(store, cold);
-                guard(&renewing.place).renewal = Renewal::Done(made);
                 // It can be thousands of files.
-                let remove = move || old.map(|old| Index::remove(&old));
-                let _ = std::thread::Builder::new().name("remove-index".into()).spawn(remove);
+                let remove = move || {
+                    let _ = old.map(|old| Index::remove(&old));
+                };
+                let mut place = guard(&renewing.place);
+                place.removing = std::thread::Builder::new().name("remove-index".into()).spawn(remove).ok();
+                place.renewal = Renewal::Done(made);
             }
             Err(IndexerError::Index(error @ (IndexError::Open { .. } | IndexError::Lost))) => {
                 return Err(error.into());

@@ -177,16 +177,17 @@ impl Connection {
         }
     }
 
-    /// Whether a segment of `from` goes on with the connection: it and what it acknowledges are less than `apart` bytes from where that had come to.
-    pub fn is_gone_on_with(&self, from: Side, header: &Header, apart: u32) -> bool {
-        let near = |side: Side, number: u32| {
+    /// Whether a segment of `from` goes on with the connection: it is less than `apart` bytes from where that had come to, and acknowledges what may
+    /// have been received by then, of which less than `in_flight` bytes were still on their way.
+    pub fn is_gone_on_with(&self, from: Side, header: &Header, apart: u32, in_flight: u32) -> bool {
+        let near = |side: Side, number: u32, behind: u32| {
             let steps = self.direction(side).steps_to(number);
-            steps.is_none_or(|steps| steps.unsigned_abs() < apart)
+            steps.is_none_or(|steps| steps < apart as i32 && steps > -(behind as i32))
         };
         !header.flags.has(TcpFlags::SYN)
             && !header.flags.has(TcpFlags::RST)
-            && near(from, header.seq)
-            && (!header.flags.has(TcpFlags::ACK) || near(from.other(), header.ack))
+            && near(from, header.seq, apart)
+            && (!header.flags.has(TcpFlags::ACK) || near(from.other(), header.ack, in_flight))
     }
 
     /// The same with its ends named the other way round.
