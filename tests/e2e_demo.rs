@@ -56,9 +56,15 @@ impl Demo {
         self.child.as_ref().expect("running").id()
     }
 
-    fn ctrl_c(mut self) {
+    /// The signal reaches all of its group, as Ctrl-C does.
+    fn ctrl_c(self) {
+        let group = self.pid();
+        self.end(|| signal("-INT", group));
+    }
+
+    fn end(mut self, tell: impl FnOnce()) {
         let child = self.child.take().expect("running");
-        signal("-INT", child.id());
+        tell();
         let ended = finish(child, Duration::from_secs(30));
         assert!(ended.status.success(), "it ended with {}", ended.status);
         // The lab's numbers are locks that stay.
@@ -94,6 +100,12 @@ fn the_demo_of_the_bundled_captures() {
         assert!(shown.len() > 5, "{} frames of {address}", shown.len());
     }
     demo.ctrl_c();
+
+    // `timeout make demo`, or a service manager: it alone is told.
+    let mut demo = Demo::start(&[("DEMO_CAPTURES", "1")]);
+    demo.addresses();
+    let pid = demo.pid().to_string();
+    demo.end(|| assert!(Command::new("kill").args(["-TERM", &pid]).status().is_ok_and(|s| s.success())));
 }
 
 #[test]
