@@ -192,9 +192,12 @@ fn killed_again_and_again(test: &str, more: &[&str], retained: bool) {
     if !retained {
         let streams = before.as_array().expect("an array");
         let in_streams = streams.iter().filter_map(|s| s["packets"].as_u64()).sum::<u64>();
-        // Who was killed after a few packets of a flow has not seen enough of it to take it for RTP.
-        let enough = found.filter(|packets| **packets >= u64::from(PROBATION));
-        assert_eq!(in_streams, enough.sum::<u64>(), "packets in the streams and in the shards");
+        // Who was killed after a few packets of a flow has not seen enough of it to take it for RTP, unless they go on with what the run before had.
+        let (enough, few): (Vec<u64>, Vec<u64>) =
+            found.copied().partition(|packets| *packets >= u64::from(PROBATION));
+        let (enough, few) = (enough.iter().sum::<u64>(), few.iter().sum::<u64>());
+        let there = enough..=enough + few;
+        assert!(there.contains(&in_streams), "{in_streams} packets in the streams, {there:?} in the shards");
     }
     run(&["reindex", "--store", store.at()]);
     if !retained {
